@@ -1,0 +1,1 @@
+"""Tokenizers: the contract (`base`, `method`), the registry, loading, and the diffusers autoencoders."""
