@@ -1,0 +1,43 @@
+import pytest
+
+from vaebench.core.errors import UnknownName, VaebenchError
+from vaebench.core.registry import Registry
+
+
+@pytest.fixture
+def registry() -> Registry:
+    return Registry("thing", "vaebench.test_group_that_nobody_fills")
+
+
+def test_lazy_target_is_imported_on_use(registry):
+    registry.register("fraction", "fractions:Fraction", summary="exact")
+    from fractions import Fraction
+
+    assert registry.get("fraction") is Fraction
+    assert registry.names() == ["fraction"]
+    assert "fraction" in registry
+
+
+def test_misspelling_suggests(registry):
+    registry.register("send-vae", object())
+    with pytest.raises(UnknownName, match="Did you mean 'send-vae'"):
+        registry.get("sendvae")
+
+
+def test_unknown_lists_all_when_nothing_is_near(registry):
+    registry.register("abc", object())
+    with pytest.raises(UnknownName, match="Known: abc"):
+        registry.get("zzzzzz")
+
+
+def test_collision_names_both_packages(registry):
+    registry.register("a", "x:A", package="one")
+    registry.register("a", "x:A", package="one")
+    with pytest.raises(VaebenchError, match=r"one \(x:A\) and two \(y:A\)"):
+        registry.register("a", "y:A", package="two")
+
+
+def test_broken_target_names_the_package(registry):
+    registry.register("broken", "no_such_module_anywhere:X", package="theirs")
+    with pytest.raises(VaebenchError, match="theirs"):
+        registry.get("broken")

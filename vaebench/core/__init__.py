@@ -1,0 +1,1 @@
+"""Floor 0: what every room uses. Nothing here imports torch at import time."""
