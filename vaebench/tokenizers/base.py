@@ -33,7 +33,7 @@ class Posterior:
     std: Tensor
 
     def sample(self, noise: Tensor | torch.Generator) -> Tensor:
-        """mean + std * noise. A generator draws the noise on its own device, so a CPU one gives equal draws anywhere."""
+        """mean + std * noise. A generator draws on its own device, so a CPU one gives the same draws everywhere."""
         if isinstance(noise, torch.Generator):
             noise = torch.randn(self.mean.shape, generator=noise, device=noise.device, dtype=torch.float32)
         return self.mean + self.std * noise.to(self.mean)
@@ -68,7 +68,7 @@ class LatentNormalisation(Config):
         flat = [i for i, s in enumerate(std) if not s > 0]
         if flat:
             raise DataError(
-                f"latent channels {flat} are constant or not numbers: no scale can normalise them",
+                f"Latent channels {flat} are constant or not numbers: no scale can normalise them.",
                 "Train the tokenizer longer, lower its KL weight, or drop the dead channels.",
             )
         return cls(shift=tuple(map(float, mean)), scale=tuple(1 / float(s) for s in std), source=source)
@@ -86,8 +86,8 @@ class LatentNormalisation(Config):
     def _columns(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         if latents.ndim < 3 or latents.shape[-3] != len(self.shift):
             raise DataError(
-                f"latents of shape {tuple(latents.shape)} do not have the {len(self.shift)} channels of the "
-                f"normalisation from {self.source!r}",
+                f"Latents of shape {tuple(latents.shape)} do not have the {len(self.shift)} channels of the "
+                f"normalisation from '{self.source}'.",
                 "Use the normalisation stored with these latents.",
             )
         return latents.new_tensor(self.shift)[:, None, None], latents.new_tensor(self.scale)[:, None, None]
@@ -168,14 +168,14 @@ def check_images(images: Tensor, f: int) -> None:
     """Raise DataError unless `images` are finite float N x 3 x H x W in [-1, 1] with sides divisible by f."""
     if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
         raise DataError(
-            f"a tokenizer takes float images N x 3 x H x W, not {images.dtype} of shape {tuple(images.shape)}",
+            f"A tokenizer takes float images N x 3 x H x W, not {images.dtype} of shape {tuple(images.shape)}.",
             "Convert uint8 images with vaebench.vision.transforms.to_signed; repeat grey images over 3 channels.",
         )
     height, width = images.shape[2:]
     if not height or not width or height % f or width % f:
         lower, upper = (max(f, height // f * f), (height // f + 1) * f)
         raise DataError(
-            f"image size {height} x {width} is not divisible by the downsampling factor f={f}",
+            f"Image size {height} x {width} is not divisible by the downsampling factor f={f}.",
             f"Resize or crop the images, e.g. to {lower} x {lower} or {upper} x {upper}.",
         )
     if not images.numel():
@@ -184,7 +184,7 @@ def check_images(images: Tensor, f: int) -> None:
     # Written so that a NaN, which compares as false, is refused too.
     if not (low >= -1 - RANGE_TOLERANCE and high <= 1 + RANGE_TOLERANCE):
         raise DataError(
-            f"image values run from {low:.4g} to {high:.4g}; a tokenizer takes [-1, 1]",
+            f"Image values run from {low:.4g} to {high:.4g}; a tokenizer takes [-1, 1].",
             "Convert uint8 images with vaebench.vision.transforms.to_signed, floats in [0, 1] with 2 * x - 1.",
         )
 

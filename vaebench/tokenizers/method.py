@@ -11,21 +11,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from vaebench.core.config import Config as BaseConfig
+from vaebench.core.config import build as validated
 from vaebench.tokenizers.base import Posterior, TrainableTokenizer
 
 if TYPE_CHECKING:
-    from vaebench.tokenizers.autoencoder import AutoencoderConfig
+    from vaebench.tokenizers.architecture import AutoencoderConfig
 
 
 @dataclass(frozen=True)
 class TeacherSpec:
-    """The frozen network whose features the objective sees: its name, its patch channels D and its patch grid (h, w)."""
+    """The frozen network whose features the objective sees: name, channels D of its patches, patch grid (h, w)."""
 
     name: str
     channels: int
@@ -83,7 +85,9 @@ class Method(ABC):
     trainable: ClassVar[bool] = True
 
     def __init__(self, config: BaseConfig | Mapping[str, Any] | None = None) -> None:
-        self.config = config if isinstance(config, self.Config) else self.Config.model_validate(dict(config or {}))
+        if not isinstance(config, self.Config):
+            config = validated(self.Config, dict(config or {}), where=f"method '{self.name}'")
+        self.config = config
 
     @property
     def needs_teacher(self) -> bool:
@@ -92,9 +96,20 @@ class Method(ABC):
 
     @abstractmethod
     def objective(
-        self, latent_channels: int, latent_grid: tuple[int, int], teacher: TeacherSpec | None, generator: torch.Generator
+        self,
+        latent_channels: int,
+        latent_grid: tuple[int, int],
+        teacher: TeacherSpec | None,
+        generator: torch.Generator,
     ) -> Objective | None:
         """The objective for latents of this shape, its weights initialised from `generator`; None for no objective."""
+
+    @classmethod
+    def load(cls, folder: Path) -> TrainableTokenizer:
+        """The tokenizer that a training with this method saved in `folder`; override it together with `build`."""
+        from vaebench.tokenizers.autoencoder import DiffusersTokenizer
+
+        return DiffusersTokenizer.from_folder(folder)
 
     def build(self, config: AutoencoderConfig | str, generator: torch.Generator) -> TrainableTokenizer:
         """A fresh tokenizer from an architecture or the name of a preset, initialised from `generator`."""

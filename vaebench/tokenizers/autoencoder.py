@@ -1,0 +1,246 @@
+"""The Tokenizer around diffusers' `AutoencoderKL`: building, loading and saving it.
+
+A tokenizer saved here is a plain diffusers folder plus `tokenizer.json` (the spec), and a plain diffusers folder loads.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Self
+
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vaebench.core.config import build
+from vaebench.core.errors import DataError, MissingPath, MissingWeights
+from vaebench.core.files import read_json, write_json
+from vaebench.tokenizers.architecture import PRESETS, AutoencoderConfig, resolve_preset
+from vaebench.tokenizers.base import (
+    LatentNormalisation,
+    Posterior,
+    TokenizerSpec,
+    TrainableTokenizer,
+    check_images,
+    weights_hash,
+)
+from vaebench.tokenizers.method import initialised_by
+
+__all__ = [
+    "PRESETS",
+    "AutoencoderConfig",
+    "AutoencoderNetwork",
+    "DiffusersTokenizer",
+    "build_autoencoder",
+    "diffusers_normalisation",
+    "resolve_preset",
+]
+
+SPEC_FILE = "tokenizer.json"
+LOGVAR_RANGE = (-30.0, 20.0)
+
+
+class AutoencoderNetwork(nn.Module):
+    """Patches, encoder, posterior and decoder as one module, in the channels-last memory format (twice as fast)."""
+
+    def __init__(self, autoencoder: AutoencoderKL) -> None:
+        super().__init__()
+        channels = int(autoencoder.config.in_channels)
+        self.patch_size = math.isqrt(channels // 3)
+        if 3 * self.patch_size**2 != channels or autoencoder.config.out_channels != channels:
+            raise DataError(
+                f"An autoencoder of {channels} input and {autoencoder.config.out_channels} output channels does not "
+                "take colour images: 3 p^2 of both are needed.",
+                "Use an image autoencoder for RGB images.",
+            )
+        self.autoencoder = autoencoder.to(memory_format=torch.channels_last)
+
+    def encode(self, images: Tensor) -> Posterior:
+        """Images to the posterior of raw latents, logvar clamped to [-30, 20] as in latent diffusion."""
+        patches = functional.pixel_unshuffle(images, self.patch_size).contiguous(memory_format=torch.channels_last)
+        moments = self.autoencoder.encoder(patches)
+        if self.autoencoder.quant_conv is not None:
+            moments = self.autoencoder.quant_conv(moments)
+        mean, logvar = moments.chunk(2, dim=1)
+        return Posterior(mean.contiguous(), logvar.clamp(*LOGVAR_RANGE).mul(0.5).exp().contiguous())
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Raw latents to images."""
+        latents = latents.contiguous(memory_format=torch.channels_last)
+        if self.autoencoder.post_quant_conv is not None:
+            latents = self.autoencoder.post_quant_conv(latents)
+        return functional.pixel_shuffle(self.autoencoder.decoder(latents), self.patch_size).contiguous()
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(mean, std, latents = mean + std * noise, reconstruction of those latents)."""
+        posterior = self.encode(images)
+        latents = posterior.sample(noise)
+        return posterior.mean, posterior.std, latents, self.decode(latents)
+
+
+class DiffusersTokenizer(TrainableTokenizer):
+    """A tokenizer around diffusers' `AutoencoderKL`. `network.autoencoder` is that module."""
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        name: str,
+        method: str = "",
+        source: str = "",
+        normalisation: LatentNormalisation | None = None,
+    ) -> None:
+        self.network: AutoencoderNetwork = AutoencoderNetwork(autoencoder)
+        self._name, self._method, self._source, self._normalisation = name, method, source, normalisation
+        self._d = int(autoencoder.config.latent_channels)
+        self._f = self.network.patch_size * 2 ** (len(autoencoder.config.block_out_channels) - 1)
+
+    @property
+    def spec(self) -> TokenizerSpec:
+        """The spec with the hash of the present weights, which may be in training: hold on to it, it is not free."""
+        return TokenizerSpec(
+            name=self._name,
+            method=self._method,
+            f=self._f,
+            d=self._d,
+            normalisation=self._normalisation,
+            source=self._source,
+            checkpoint_hash=weights_hash(self.network.autoencoder.state_dict()),
+        )
+
+    def encode(self, images: Tensor) -> Posterior:
+        check_images(images, self._f)
+        return self.network.encode(images)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        if latents.ndim != 4 or latents.shape[1] != self._d:
+            raise DataError(
+                f"{self._name} decodes latents N x {self._d} x h x w, not {tuple(latents.shape)}.",
+                "Decode latents with the tokenizer that made them.",
+            )
+        return self.network.decode(latents)
+
+    def to(self, device: str | torch.device) -> Self:
+        self.network.to(device)
+        return self
+
+    @property
+    def encoder_last_weight(self) -> nn.Parameter:
+        return self.network.autoencoder.encoder.conv_out.weight
+
+    @property
+    def decoder_last_weight(self) -> nn.Parameter:
+        return self.network.autoencoder.decoder.conv_out.weight
+
+    def with_identity(self, name: str, method: str, source: str) -> Self:
+        return type(self)(self.network.autoencoder, name, method, source, self._normalisation)
+
+    def save(self, folder: Path) -> None:
+        """Write a diffusers folder (config.json, safetensors) and `tokenizer.json`."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        autoencoder = self.network.autoencoder
+        autoencoder.save_config(folder)
+        # Written here and not by save_pretrained: safetensors refuses channels-last tensors.
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in autoencoder.state_dict().items()}
+        save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
+        write_json(folder / SPEC_FILE, self.spec.model_dump(mode="json"))
+
+    @classmethod
+    def from_folder(cls, folder: Path | str) -> Self:
+        """Load a diffusers folder (or a pipeline's folder with `vae/`) in float32, ready for inference.
+
+        With `tokenizer.json` the spec is read from it, else it follows from diffusers' config. Raises MissingPath,
+        MissingWeights, and DataError when the weights do not fit the architecture or are not those of the spec.
+        """
+        folder = Path(folder)
+        if not (folder / "config.json").exists() and (folder / "vae" / "config.json").exists():
+            folder = folder / "vae"
+        autoencoder = _load_autoencoder(folder)
+        if not (folder / SPEC_FILE).exists():
+            return cls(
+                autoencoder,
+                name=folder.parent.name if folder.name == "vae" else folder.name,
+                source=f"diffusers folder {folder}",
+                normalisation=diffusers_normalisation(autoencoder),
+            )
+        spec = build(TokenizerSpec, read_json(folder / SPEC_FILE), where=str(folder / SPEC_FILE))
+        tokenizer = cls(autoencoder, spec.name, spec.method, spec.source, spec.normalisation)
+        if tokenizer.spec != spec:
+            raise DataError(
+                f"The weights in {folder} are not those that its {SPEC_FILE} was written for.",
+                f"Restore the folder, or delete {SPEC_FILE} to load it as a plain diffusers folder.",
+            )
+        return tokenizer
+
+
+def diffusers_normalisation(autoencoder: AutoencoderKL) -> LatentNormalisation | None:
+    """The normalisation that diffusers' config publishes; None when it leaves latents as they are.
+
+    diffusers' pipelines apply z' = (z - latents_mean) * scaling_factor / latents_std where a mean and a std are given,
+    else z' = (z - shift_factor) * scaling_factor.
+    """
+    config = autoencoder.config
+    d, scaling = int(config.latent_channels), float(config.scaling_factor)
+    if config.latents_mean is not None and config.latents_std is not None:
+        return LatentNormalisation(
+            shift=tuple(map(float, config.latents_mean)),
+            scale=tuple(scaling / float(s) for s in config.latents_std),
+            source="diffusers latents_mean, latents_std, scaling_factor",
+        )
+    shift = float(config.shift_factor or 0.0)
+    if scaling == 1.0 and shift == 0.0:
+        return None
+    return LatentNormalisation(
+        shift=(shift,) * d, scale=(scaling,) * d, source="diffusers shift_factor, scaling_factor"
+    )
+
+
+def build_autoencoder(
+    config: AutoencoderConfig | str, generator: torch.Generator, method: str = ""
+) -> DiffusersTokenizer:
+    """A fresh tokenizer of this architecture or preset, its weights drawn from `generator` alone."""
+    resolved = resolve_preset(config)
+    with initialised_by(generator):
+        autoencoder = AutoencoderKL(**resolved.diffusers_config())
+    name = config if isinstance(config, str) else f"f{resolved.f}d{resolved.latent_channels}"
+    return DiffusersTokenizer(autoencoder, name=name, method=method, source="initial weights")
+
+
+def _load_autoencoder(folder: Path) -> AutoencoderKL:
+    if not (folder / "config.json").is_file():
+        raise MissingPath(
+            f"{folder} holds no config.json, so it is no diffusers folder.", "Pass the folder that holds it."
+        )
+    if not any(folder.glob("diffusion_pytorch_model*.safetensors*")):
+        raise MissingWeights(
+            f"{folder} holds no diffusion_pytorch_model*.safetensors.",
+            "Convert the weights with diffusers' save_pretrained (safe_serialization=True); pickles are not read.",
+        )
+    kind = read_json(folder / "config.json").get("_class_name")
+    if kind != "AutoencoderKL":
+        raise DataError(
+            f"{folder} is a diffusers {kind}; vaebench reads AutoencoderKL folders.",
+            "Wrap it in a Tokenizer class of your own and pass it as path/file.py:Class.",
+        )
+    try:
+        autoencoder, report = AutoencoderKL.from_pretrained(
+            str(folder),
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+            torch_dtype=torch.float32,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"The weights in {folder} do not load: {error}.", "Download or convert the folder again."
+        ) from error
+    wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[key]}
+    if wrong:
+        listing = "; ".join(f"{key.replace('_', ' ')}: {', '.join(map(str, keys[:4]))}" for key, keys in wrong.items())
+        raise DataError(
+            f"The weights in {folder} do not fit its config.json: {listing}.", "Download or convert it again."
+        )
+    return autoencoder.eval()
