@@ -81,17 +81,17 @@ class LoopConfig(Config):
     steps: int = Field(gt=0)
     seed: int = 0
     schedule: Schedule = "constant"
-    warmup_steps: int = Field(0, ge=0)
-    final_learning_rate: float = Field(0.0, ge=0, le=1)
-    gradient_clip: float | None = Field(1.0, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    final_learning_rate: float = Field(default=0.0, ge=0, le=1)
+    gradient_clip: float | None = Field(default=1.0, gt=0)
     mixed_precision: Precision = "no"
-    ema_decay: float = Field(0.9999, ge=0, lt=1)
+    ema_decay: float = Field(default=0.9999, ge=0, lt=1)
     ema_warmup: bool = True
-    log_every: int = Field(20, gt=0)
-    checkpoint_every: int | None = Field(1000, gt=0)
-    checkpoint_seconds: float | None = Field(30.0, ge=0)
-    keep_checkpoints: int = Field(2, ge=1)
-    max_rollbacks: int = Field(3, ge=0)
+    log_every: int = Field(default=20, gt=0)
+    checkpoint_every: int | None = Field(default=1000, gt=0)
+    checkpoint_seconds: float | None = Field(default=30.0, ge=0)
+    keep_checkpoints: int = Field(default=2, ge=1)
+    max_rollbacks: int = Field(default=3, ge=0)
     tensorboard: bool = True
 
 
