@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -48,15 +48,16 @@ class AutoencoderNetwork(nn.Module):
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
         super().__init__()
-        channels = int(autoencoder.config.in_channels)
+        channels = int(autoencoder.config["in_channels"])
         self.patch_size = math.isqrt(channels // 3)
-        if 3 * self.patch_size**2 != channels or autoencoder.config.out_channels != channels:
+        if 3 * self.patch_size**2 != channels or autoencoder.config["out_channels"] != channels:
             raise DataError(
-                f"An autoencoder of {channels} input and {autoencoder.config.out_channels} output channels does not "
+                f"An autoencoder of {channels} input and {autoencoder.config['out_channels']} output channels does not "
                 "take colour images: 3 p^2 of both are needed.",
                 "Use an image autoencoder for RGB images.",
             )
-        self.autoencoder = autoencoder.to(memory_format=torch.channels_last)
+        self.autoencoder = autoencoder
+        self.to(memory_format=torch.channels_last)
 
     def encode(self, images: Tensor) -> Posterior:
         """Images to the posterior of raw latents, logvar clamped to [-30, 20] as in latent diffusion."""
@@ -94,8 +95,8 @@ class DiffusersTokenizer(TrainableTokenizer):
     ) -> None:
         self.network: AutoencoderNetwork = AutoencoderNetwork(autoencoder)
         self._name, self._method, self._source, self._normalisation = name, method, source, normalisation
-        self._d = int(autoencoder.config.latent_channels)
-        self._f = self.network.patch_size * 2 ** (len(autoencoder.config.block_out_channels) - 1)
+        self._d = int(autoencoder.config["latent_channels"])
+        self._f = self.network.patch_size * 2 ** (len(autoencoder.config["block_out_channels"]) - 1)
 
     @property
     def spec(self) -> TokenizerSpec:
@@ -183,14 +184,14 @@ def diffusers_normalisation(autoencoder: AutoencoderKL) -> LatentNormalisation |
     else z' = (z - shift_factor) * scaling_factor.
     """
     config = autoencoder.config
-    d, scaling = int(config.latent_channels), float(config.scaling_factor)
-    if config.latents_mean is not None and config.latents_std is not None:
+    d, scaling = int(config["latent_channels"]), float(config["scaling_factor"])
+    if config["latents_mean"] is not None and config["latents_std"] is not None:
         return LatentNormalisation(
-            shift=tuple(map(float, config.latents_mean)),
-            scale=tuple(scaling / float(s) for s in config.latents_std),
+            shift=tuple(map(float, config["latents_mean"])),
+            scale=tuple(scaling / float(s) for s in config["latents_std"]),
             source="diffusers latents_mean, latents_std, scaling_factor",
         )
-    shift = float(config.shift_factor or 0.0)
+    shift = float(config["shift_factor"] or 0.0)
     if scaling == 1.0 and shift == 0.0:
         return None
     return LatentNormalisation(

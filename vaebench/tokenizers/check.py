@@ -44,7 +44,7 @@ class _Check:
 
     def run(self) -> list[str]:
         spec = self._try("spec", lambda: self.tokenizer.spec)
-        if not self._spec_holds(spec):
+        if spec is None or not self._spec_holds(spec):
             return self.problems
         posterior = self._encoding(spec)
         if posterior is not None:
@@ -65,9 +65,7 @@ class _Check:
             self.problems.append(problem)
         return holds
 
-    def _spec_holds(self, spec: TokenizerSpec | None) -> bool:
-        if spec is None:
-            return False
+    def _spec_holds(self, spec: TokenizerSpec) -> bool:
         if not self._expect(isinstance(spec, TokenizerSpec), f"spec is a {type(spec).__name__}, not a TokenizerSpec"):
             return False
         self._expect(bool(spec.name), "spec.name is empty")

@@ -1,0 +1,23 @@
+"""Noise injection (Send-VAE, arXiv 2601.05823): the mapper sees latents part of the way to noise, as diffusion does."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def inject_noise(latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
+    """z_t = (1 - alpha) * noise + alpha * z.
+
+    `latents` and `noise` are N x d x h x w, `alpha` (N,) one level per image: 1 keeps the latents, 0 leaves noise.
+    """
+    level = alpha.view(-1, 1, 1, 1)
+    return (1 - level) * noise + level * latents
+
+
+def draw_noise(latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """(noise, alpha) for these latents: noise ~ N(0, I), alpha ~ U(0, 1) per image, drawn on the generator's device."""
+    device = generator.device
+    alpha = torch.rand(len(latents), generator=generator, device=device)
+    noise = torch.randn(latents.shape, generator=generator, device=device)
+    return noise.to(latents), alpha.to(latents)
