@@ -24,8 +24,8 @@ class SendVAEConfig(Config):
         batch 1024, 80 epochs of ImageNet at 256 x 256, losses MSE + LPIPS + GAN + KL.
 
     Left open by the paper, with our default and its reason:
-        normalisation: of the sampled latents before noise. "batch" (default): BatchNorm without affine part, eps 1e-4, as
-            REPA-E, from which Send-VAE's diffusion side comes, does. Noise of variance 1 means the same to every
+        normalisation: of the sampled latents before noise. "batch" (default): BatchNorm without affine part, eps
+            1e-4, as REPA-E, from which Send-VAE's diffusion side comes, does. Noise of variance 1 means the same to every
             tokenizer only if its latents have variance 1 too, as they have when diffusion is trained on them; and the
             encoder cannot drown the noise by growing its latents. "none": raw latents. Or fixed numbers
             {shift, scale, source}, such as the initial tokenizer's statistics. Applied with noise on and off alike.
@@ -36,8 +36,8 @@ class SendVAEConfig(Config):
         projector_layers, projector_hidden: shape of the MLP. 3 and 2048 with SiLU, as REPA's projector.
         resample: rule when the teacher's grid is not the mapper's: its features move to the mapper's grid, never the
             latents, whose gradient must stay local. "bilinear", "average" or "refuse"; see `resample_features`.
-        The teacher's input size is a setting of the teacher. Its default gives the grid of the latents wherever that can
-        be had (DINOv2/14 at 224 for f16 at 256; the embedded teacher at 128 for f16 at 64), so that nothing is resampled.
+        The teacher's input size is a setting of the teacher. Its default gives the grid of the latents where that can
+        be had (DINOv2/14 at 224 for f16 at 256; the embedded teacher at 128 for f16 at 64): nothing is resampled.
     """
 
     weight: float = Field(default=1.0, ge=0)

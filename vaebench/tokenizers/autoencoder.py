@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
@@ -129,11 +129,11 @@ class DiffusersTokenizer(TrainableTokenizer):
 
     @property
     def encoder_last_weight(self) -> nn.Parameter:
-        return self.network.autoencoder.encoder.conv_out.weight
+        return cast(nn.Parameter, self.network.autoencoder.encoder.conv_out.weight)
 
     @property
     def decoder_last_weight(self) -> nn.Parameter:
-        return self.network.autoencoder.decoder.conv_out.weight
+        return cast(nn.Parameter, self.network.autoencoder.decoder.conv_out.weight)
 
     def with_identity(self, name: str, method: str, source: str) -> Self:
         return type(self)(self.network.autoencoder, name, method, source, self._normalisation)
