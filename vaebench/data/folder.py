@@ -1,0 +1,306 @@
+"""The user's own images: a tree with a folder per class, or a table (CSV, Parquet) of paths, attributes and labels."""
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+from pydantic import Field, model_validator
+
+from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName, suggest
+from vaebench.core.files import require_path
+from vaebench.core.seeds import seed_of
+from vaebench.data.base import SPLITS, DataInfo
+from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig, unreadable_message
+from vaebench.vision.transforms import centre_crop_resize
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+# Names that people give to splits, as folders and in tables.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+}
+CELEBA_SPLITS = {"0": "train", "1": "validation", "2": "test"}  # in tables only: a folder "0" is a class
+SHOWN = 5  # names listed in a message before "and n more"
+
+
+class FolderConfig(SourceConfig):
+    """Configuration of a folder or table of images.
+
+    Attributes:
+        image_size: images are scaled and centre-cropped to it (``vision.transforms.centre_crop_resize``).
+        root: folder of the images. It holds either splits (train, val, test), each with a folder per class, or the
+            class folders themselves; images without class folders have no labels.
+        table: CSV, TSV or Parquet file with one row per image; paths in it are relative to ``root``, or to the table's
+            own folder when there is no ``root``.
+        path_column, label_column, split_column: columns of the table; the last two are used if they exist.
+        attributes: attribute columns, 0/1 or -1/1; all remaining columns when None.
+        validation_fraction, test_fraction: shares of the images that go to splits which are not given. Which image goes
+            where follows from a hash of its path, so that adding images moves no other.
+        seed: another seed divides the images differently.
+        skip_unreadable: leave out images that cannot be read, with a warning, instead of stopping.
+    """
+
+    root: Path | None = None
+    table: Path | None = None
+    path_column: str = "path"
+    label_column: str = "label"
+    split_column: str = "split"
+    attributes: tuple[str, ...] | None = None
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    test_fraction: float = Field(0.1, ge=0, lt=1)
+    seed: int = 0
+    skip_unreadable: bool = False
+
+    @model_validator(mode="after")
+    def _something_to_read(self) -> "FolderConfig":
+        if self.root is None and self.table is None:
+            raise ValueError("'root' (a folder of images) or 'table' (a CSV or Parquet file) must be given")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise ValueError("validation_fraction + test_fraction must stay below 1")
+        return self
+
+
+class Folder(ImageSource):
+    """Source of images on the user's disk."""
+
+    Config: ClassVar[type[SourceConfig]] = FolderConfig
+    summary = "your own images: a folder per class, or a CSV or Parquet table of paths and attributes"
+
+    config: FolderConfig
+
+    def __init__(self, config: FolderConfig) -> None:
+        super().__init__(config)
+        self._base = Path()
+        self._classes: tuple[str, ...] = ()
+        self._attributes: tuple[str, ...] = ()
+        self._paths: dict[str, list[str]] = {}
+        self._values: dict[str, np.ndarray] = {}  # attributes by path
+
+    def version(self) -> str:
+        return f"pillow {version('pillow')}"
+
+    def identity(self) -> dict[str, Any]:
+        # Where the images lie does not change what they are; the digest of the pixels covers that.
+        return dict(self.config.model_dump(mode="json", exclude={"root", "table"}))
+
+    def describe(self) -> DataInfo:
+        return DataInfo(
+            name="folder",
+            image_size=self.config.image_size,
+            classes=self._classes,
+            attributes=self._attributes,
+            attribute_level="image" if self._attributes else None,
+            source=str(self.config.table or self.config.root),
+        )
+
+    def plan(self) -> dict[str, Plan]:
+        table = self._read_table() if self.config.table is not None else self._read_tree()
+        if self.config.skip_unreadable:
+            table = table[~table["path"].isin(self._find_unreadable(table["path"].tolist()))]
+        lacking = set(SPLITS) - set(table["split"])
+        table["split"] = [
+            self._share(path, lacking) if split in (None, "train") else split
+            for path, split in zip(table["path"], table["split"], strict=True)
+        ]
+        if table["label"].notna().any():
+            self._classes = _class_names(table["label"])
+        plans = {}
+        for split in SPLITS:
+            rows = table[table["split"] == split].sort_values("path")
+            if len(rows):
+                self._paths[split] = rows["path"].tolist()
+                plans[split] = self._plan_of(rows)
+        return plans
+
+    def _plan_of(self, rows: pd.DataFrame) -> Plan:
+        ids = np.array([seed_of("folder", path) for path in rows["path"]], np.int64)
+        labels = None
+        if self._classes:
+            place = {name: index for index, name in enumerate(self._classes)}
+            labels = np.array([place[_class_name(label)] for label in rows["label"]], np.int64)
+        attributes = np.stack([self._values[path] for path in rows["path"]]) if self._attributes else None
+        return Plan(ids, labels, attributes)
+
+    def draw(self, split: str, start: int, stop: int) -> Drawn:
+        size = self.config.image_size
+        paths = self._paths[split][start:stop]
+        images = np.zeros((len(paths), 3, size, size), np.uint8)
+        unreadable = []
+        for row, path in enumerate(paths):
+            try:
+                images[row] = centre_crop_resize(read_image(self._base / path), size)
+            except DataError as error:
+                unreadable.append(f"{path}: {error.message}")
+        return Drawn(images, None, unreadable)
+
+    def _share(self, path: str, lacking: set[str]) -> str:
+        """The split of an image that is free to go to any of those that lack images, else to the training set."""
+        place = seed_of(self.config.seed, "split", path) / 2**63
+        test, validation = self.config.test_fraction, self.config.validation_fraction
+        split = "test" if place < test else "validation" if place < test + validation else "train"
+        return split if split in lacking else "train"
+
+    def _find_unreadable(self, paths: list[str]) -> list[str]:
+        def fault(path: str) -> str | None:
+            try:
+                read_image(self._base / path)
+            except DataError as error:
+                return error.message
+            return None
+
+        with ThreadPoolExecutor() as pool:
+            faults = {
+                path: reason for path, reason in zip(paths, pool.map(fault, paths), strict=True) if reason is not None
+            }
+        if faults:
+            named = [f"{path}: {reason}" for path, reason in faults.items()]
+            warnings.warn(f"Skipped: {unreadable_message(named)}", stacklevel=3)
+        return list(faults)
+
+    def _read_tree(self) -> pd.DataFrame:
+        assert self.config.root is not None
+        self._base = require_path(self.config.root, "Image folder")
+        if not self._base.is_dir():
+            raise MissingPath(f"'{self._base}' is no folder.", "Give a CSV or Parquet file as 'table'.")
+        folders = {path.name: SPLIT_NAMES.get(path.name.lower()) for path in self._base.iterdir() if path.is_dir()}
+        by_split = "train" in folders.values()
+        rows = []
+        for path in sorted(self._base.rglob("*")):
+            if path.suffix.lower() not in SUFFIXES or not path.is_file():
+                continue
+            relative = path.relative_to(self._base)
+            above = relative.parts[:-1]
+            split = None
+            if by_split:
+                split = folders.get(above[0]) if above else None
+                if split is None:
+                    continue  # beside train, val and test lie things that belong to no split
+                above = above[1:]
+            rows.append((relative.as_posix(), above[0] if above else None, split))
+        if not rows:
+            raise DataError(f"'{self._base}' holds no images.", f"Known suffixes: {', '.join(sorted(SUFFIXES))}.")
+        table = pd.DataFrame(rows, columns=["path", "label", "split"], dtype=object)
+        stray = table.loc[table["label"].isna(), "path"].tolist()
+        if stray and len(stray) < len(table):
+            raise DataError(
+                f"{len(stray)} image(s) of '{self._base}' lie in no class folder while others do: {_some(stray)}.",
+                "Put every image into a class folder, or none.",
+            )
+        return table
+
+    def _read_table(self) -> pd.DataFrame:
+        config = self.config
+        assert config.table is not None
+        file = require_path(config.table, "Table")
+        self._base = require_path(config.root, "Image folder") if config.root is not None else file.parent
+        data = _load_table(file)
+        if config.path_column not in data:
+            raise UnknownName(
+                f"{file} has no column '{config.path_column}' (path_column).",
+                suggest(config.path_column, map(str, data.columns)),
+            )
+        if data.empty:
+            raise DataError(f"{file} has no rows.")
+        table = pd.DataFrame({"path": data[config.path_column].astype(str)})
+        repeated = table.loc[table["path"].duplicated(), "path"].tolist()
+        if repeated:
+            raise DataError(f"{file} names {len(repeated)} path(s) more than once: {_some(repeated)}.")
+        missing = [path for path in table["path"] if not (self._base / path).is_file()]
+        if missing:
+            raise DataError(
+                f"{file} names {len(missing)} file(s) that do not exist under '{self._base}': {_some(missing)}.",
+                "Set 'root' to the folder that the paths start from.",
+            )
+        special = {config.path_column, config.label_column, config.split_column}
+        table["label"] = data.get(config.label_column)
+        if table["label"].isna().any() and table["label"].notna().any():
+            raise DataError(f"{file}: {int(table['label'].isna().sum())} row(s) have no '{config.label_column}'.")
+        given = data.get(config.split_column, [None] * len(data))
+        splits = [_split_name(s, file, config.split_column) if config.split_column in data else None for s in given]
+        table["split"] = pd.Series(splits, table.index, dtype=object)
+        self._attributes = config.attributes or tuple(str(c) for c in data.columns if c not in special)
+        for name in self._attributes:
+            if name not in data:
+                raise UnknownName(f"{file} has no attribute column '{name}'.", suggest(name, map(str, data.columns)))
+        if self._attributes:
+            columns = [_binary(data[name], file) for name in self._attributes]
+            self._values = dict(zip(table["path"], np.stack(columns, axis=1), strict=True))
+        return table
+
+
+def read_image(path: Path) -> Image.Image:
+    """Read an image, turned upright (EXIF), in RGB.
+
+    Raises:
+        DataError: the file is empty, is no image, or is cut off.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise DataError("empty file")
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        # Pillow puts the path into some of its messages; the caller names it already.
+        reason = "not an image" if "cannot identify" in str(error) else str(error)
+        raise DataError(reason) from error
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def _load_table(file: Path) -> pd.DataFrame:
+    readers: dict[str, Any] = {
+        ".csv": pd.read_csv,
+        ".tsv": lambda path: pd.read_csv(path, sep="\t"),
+        ".parquet": pd.read_parquet,
+    }
+    if file.suffix.lower() not in readers:
+        raise ConfigError(f"Table '{file}' is neither CSV, TSV nor Parquet (judged by its suffix).")
+    try:
+        return pd.DataFrame(readers[file.suffix.lower()](file))
+    except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors derive from these
+        raise DataError(f"Table '{file}' cannot be read: {error}.") from error
+
+
+def _split_name(value: Any, file: Path, column: str) -> str:
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip().lower()
+    split = SPLIT_NAMES.get(text) or CELEBA_SPLITS.get(text)
+    if split is None:
+        raise DataError(f"{file}: '{value}' in column '{column}' is no split.", "Use train, validation and test.")
+    return split
+
+
+def _binary(column: pd.Series, file: Path) -> np.ndarray:
+    numbers = pd.to_numeric(column, errors="coerce")
+    values = set(numbers.dropna().unique().tolist())
+    if numbers.isna().any() or not (values <= {0, 1} or values <= {-1, 1}):
+        odd = column[~numbers.isin([0, 1, -1])].unique().tolist() or sorted(values)
+        raise DataError(
+            f"{file}: attribute column '{column.name}' is not binary (0/1 or -1/1): "
+            f"it holds {_some(list(map(repr, odd)))}.",
+            "List the columns that are attributes under 'attributes', or correct the values.",
+        )
+    return (numbers.to_numpy() > 0).astype(np.uint8)
+
+
+def _class_name(label: Any) -> str:
+    return str(int(label)) if isinstance(label, float) and label.is_integer() else str(label)
+
+
+def _class_names(labels: pd.Series) -> tuple[str, ...]:
+    names = {_class_name(label) for label in labels}
+    return tuple(sorted(names, key=lambda name: (0, int(name), name) if name.isdigit() else (1, 0, name)))
