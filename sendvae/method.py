@@ -25,8 +25,8 @@ class SendVAEConfig(Config):
 
     Left open by the paper, with our default and its reason:
         normalisation: of the sampled latents before noise. "batch" (default): BatchNorm without affine part, eps
-            1e-4, as REPA-E, from which Send-VAE's diffusion side comes, does. Noise of variance 1 means the same to every
-            tokenizer only if its latents have variance 1 too, as they have when diffusion is trained on them; and the
+            1e-4, as REPA-E, from which Send-VAE's diffusion side comes, does. Noise of variance 1 means the same to
+            every tokenizer only if its latents have variance 1 too, as when diffusion is trained on them; and the
             encoder cannot drown the noise by growing its latents. "none": raw latents. Or fixed numbers
             {shift, scale, source}, such as the initial tokenizer's statistics. Applied with noise on and off alike.
         width: of the mapper. Default (none): the teacher's channels, rounded up to a multiple of 64.

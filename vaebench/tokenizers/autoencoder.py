@@ -57,7 +57,7 @@ class AutoencoderNetwork(nn.Module):
                 "Use an image autoencoder for RGB images.",
             )
         self.autoencoder = autoencoder
-        self.to(memory_format=torch.channels_last)
+        self.to(memory_format=torch.channels_last).train(autoencoder.training)
 
     def encode(self, images: Tensor) -> Posterior:
         """Images to the posterior of raw latents, logvar clamped to [-30, 20] as in latent diffusion."""
