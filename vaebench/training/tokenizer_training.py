@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from vaebench.core.config import Config
 from vaebench.core.errors import ConfigError, DataError
 from vaebench.core.seeds import batch_indices, numpy_generator, sample_normal, torch_generator
-from vaebench.tokenizers.base import Posterior, Tokenizer, TrainableTokenizer
+from vaebench.tokenizers.base import Posterior, TrainableTokenizer
 from vaebench.tokenizers.method import Method, ObjectiveOutput, StepInputs, TeacherSpec, initialised_by
 from vaebench.training.discriminator import Norm, PatchDiscriminator
 from vaebench.training.loop import LoopConfig, run_loop
@@ -127,7 +127,7 @@ def train_tokenizer(
     config: TokenizerTrainingConfig,
     folder: Path | str,
     accelerator: Accelerator,
-) -> Tokenizer:
+) -> TrainableTokenizer:
     """Train a tokenizer, or go on where an interrupted run in ``folder`` stopped.
 
     Args:
@@ -146,7 +146,7 @@ def train_tokenizer(
 
     Raises:
         ConfigError: a teacher is needed and not there, or the batch does not divide.
-        DataError: fewer images than none, or of a size that f does not divide.
+        DataError: no images, or of a size that f does not divide.
         MissingWeights: LPIPS is asked for and its backbone is not on the disk.
         NumericalError: see `run_loop`.
     """
@@ -157,10 +157,10 @@ def train_tokenizer(
     finally:
         training.batches.close()
     tokenizer.network.load_state_dict(averaged["tokenizer"].state_dict())
-    tokenizer.network.eval()
-    return tokenizer.with_identity(
-        method.name, method.name, f"{config.steps} steps of {method.name}, seed {config.seed}"
-    )
+    source = f"{config.steps} steps of {method.name}, seed {config.seed}"
+    trained = tokenizer.with_identity(method.name, method.name, source)
+    trained.network.eval()
+    return trained
 
 
 class _TokenizerTraining:

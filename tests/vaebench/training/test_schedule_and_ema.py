@@ -1,4 +1,5 @@
 import copy
+import itertools
 import math
 
 import pytest
@@ -21,7 +22,7 @@ def test_cosine_schedule_falls_to_its_end_and_stays_there():
     assert factors[25] == pytest.approx(0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi / 4)))
     assert factors[100] == pytest.approx(0.1)
     assert learning_rate_factor(500, 101, "cosine", final=0.1) == pytest.approx(0.1)
-    assert all(a > b for a, b in zip(factors, factors[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(factors))
 
 
 def test_schedule_of_one_step_is_defined():
