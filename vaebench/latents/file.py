@@ -1,0 +1,239 @@
+"""Reading a latent file.
+
+The header is read through HDF5 and the file closed again; rows are reached through read-only memory maps of the
+contiguous data sets. So no HDF5 handle lives on: nothing is shared after a fork, nothing is locked, and pickling sends
+the path alone (the copy opens the file for itself, and refuses one that has been replaced meanwhile).
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import h5py
+import numpy as np
+
+from vaebench.core.errors import LatentFileError, MismatchError, MissingPath
+from vaebench.data.base import DataInfo
+from vaebench.latents.memory import available_memory
+from vaebench.latents.schema import COLUMNS, FORMAT, LATENTS, REQUIRED_COLUMNS, SCHEMA_VERSION, LatentInfo
+from vaebench.tokenizers.base import LatentNormalisation
+
+Indices = np.ndarray | slice
+_HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where a contiguous data set lies in the file."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+
+
+class LatentFile:
+    """Latents of one split, read-only.
+
+    Args:
+        path: a file written by `LatentWriter`.
+
+    Attributes:
+        path: of the file.
+        info: everything that the file says about itself.
+
+    Raises:
+        MissingPath: there is no such file.
+        LatentFileError: it is truncated, foreign, incomplete, or of another schema version.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.info, self.extents = read_header(self.path)
+        self._ram: dict[str, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return self.info.rows
+
+    def __repr__(self) -> str:
+        info = self.info
+        return f"LatentFile('{self.path}', {info.rows} x {info.shape} {info.dtype} of {info.tokenizer.name})"
+
+    @property
+    def id(self) -> str:
+        """Hash of the latents' identity and of every stored byte."""
+        return self.info.id
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(d, h, w) of one row."""
+        return self.info.shape
+
+    @property
+    def data(self) -> DataInfo:
+        """The data set that the images came from."""
+        return DataInfo.from_json(json.dumps(self.info.data))
+
+    def mean(self, indices: Indices = slice(None)) -> np.ndarray:
+        """Posterior means of these rows, float32 (n, d, h, w), a copy."""
+        return self._rows("mean", indices)
+
+    def std(self, indices: Indices = slice(None)) -> np.ndarray:
+        """Posterior standard deviations of these rows, float32 (n, d, h, w), a copy."""
+        return self._rows("std", indices)
+
+    def _rows(self, name: str, indices: Indices) -> np.ndarray:
+        values = self.stored(name)
+        if isinstance(indices, slice):
+            return np.array(values[indices], np.float32)
+        return np.take(values, indices, axis=0).astype(np.float32, copy=False)
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Global sample ids, int64 (N,); a flipped row has the id of its source."""
+        return np.array(self.stored("ids"))
+
+    @cached_property
+    def flipped(self) -> np.ndarray:
+        """True where the image was mirrored, bool (N,)."""
+        return np.array(self.stored("flipped"), bool)
+
+    @cached_property
+    def labels(self) -> np.ndarray | None:
+        """Class labels, int64 (N,), or None."""
+        return self._column("labels")
+
+    @cached_property
+    def attributes(self) -> np.ndarray | None:
+        """Binary attributes, uint8 (N, A), or None."""
+        return self._column("attributes")
+
+    @cached_property
+    def factors(self) -> np.ndarray | None:
+        """Ground-truth factors, int16 (N, K), or None."""
+        return self._column("factors")
+
+    @cached_property
+    def nuisance(self) -> np.ndarray | None:
+        """Continuous nuisance variables, float32 (N, M), or None."""
+        return self._column("nuisance")
+
+    def _column(self, name: str) -> np.ndarray | None:
+        return np.array(self.stored(name)) if name in self.extents else None
+
+    def stored(self, name: str) -> np.ndarray:
+        """A data set as it is stored: in memory if loaded, else a read-only map of the file."""
+        return self._ram[name] if name in self._ram else self._maps[name]
+
+    @cached_property
+    def _maps(self) -> dict[str, np.ndarray]:
+        # A view as plain ndarray: numpy's memmap subclass slows down indexing.
+        return {
+            name: np.memmap(self.path, e.dtype, "r", e.offset, e.shape).view(np.ndarray)
+            for name, e in self.extents.items()
+        }
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all means and standard deviations as stored."""
+        return sum(int(np.prod(self.extents[name].shape)) * self.extents[name].dtype.itemsize for name in LATENTS)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether `load` has brought the latents into memory."""
+        return len(self._ram) == len(LATENTS)
+
+    def load(self, ram_budget: int | None = None) -> Self:
+        """Read the latents into memory if they fit, else leave them on the disk (see `in_memory`).
+
+        Args:
+            ram_budget: bytes that they may take; half of the memory available now if None.
+        """
+        budget = available_memory() // 2 if ram_budget is None else ram_budget
+        if not self.in_memory and self.nbytes <= budget:
+            self._ram = {name: np.array(self._maps[name]) for name in LATENTS}
+        return self
+
+    def normalisation(self, which: Literal["file", "tokenizer"]) -> LatentNormalisation:
+        """The affine map to normalise these latents with.
+
+        Args:
+            which: "file" for this file's own statistics, "tokenizer" for what the tokenizer's authors published.
+
+        Raises:
+            DataError: "file", but a channel is constant.
+            MismatchError: "tokenizer", but this one publishes none.
+        """
+        info = self.info
+        if which == "file":
+            source = f"statistics of latents {info.id} ({info.tokenizer.name}, {info.split})"
+            return LatentNormalisation.from_statistics(info.statistics.mean, info.statistics.std, source)
+        if info.tokenizer.normalisation is None:
+            raise MismatchError(
+                f"Tokenizer '{info.tokenizer.name}' publishes no latent normalisation.", 'Use normalisation "file".'
+            )
+        return info.tokenizer.normalisation
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "id": self.id}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        LatentFile.__init__(self, state["path"])
+        if self.id != state["id"]:
+            raise MismatchError(f"'{self.path}' held latents {state['id']} when it was sent here, and {self.id} now.")
+
+
+def read_header(path: Path) -> tuple[LatentInfo, dict[str, Extent]]:
+    """What a latent file says about itself, and where its data sets lie.
+
+    Raises:
+        MissingPath, LatentFileError: as `LatentFile`.
+    """
+    if not path.is_file():
+        raise MissingPath(
+            f"Latent file '{path}' does not exist.", "Make it with: vaebench extract TOKENIZER --data ..."
+        )
+    again = "Extract the latents again."
+    try:
+        # Finished files never change, so no lock is needed; network disks often refuse them.
+        with h5py.File(path, "r", locking=False) as file:
+            if file.attrs.get("format") != FORMAT:
+                raise LatentFileError(f"'{path}' is an HDF5 file, but not a latent file of vaebench.")
+            if (version := int(file.attrs["schema_version"])) != SCHEMA_VERSION:
+                raise LatentFileError(
+                    f"'{path}' has latent schema {version}; this vaebench reads schema {SCHEMA_VERSION}.", again
+                )
+            if not file.attrs["complete"]:
+                raise LatentFileError(f"'{path}' is incomplete: its writing was interrupted.", again)
+            info = LatentInfo(**{key: json.loads(file.attrs[key]) for key in LatentInfo.model_fields})
+            extents = {name: _extent(file[name]) for name in (*LATENTS, *COLUMNS) if name in file}
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        with path.open("rb") as handle:
+            foreign = handle.read(len(_HDF5_SIGNATURE)) != _HDF5_SIGNATURE
+        fault = "is not an HDF5 file" if foreign else "is truncated or damaged"
+        raise LatentFileError(f"'{path}' {fault} ({error}).", again) from error
+    faults = _faults(info, extents, path.stat().st_size)
+    if faults:
+        raise LatentFileError(f"'{path}' is truncated or damaged: {'; '.join(faults)}.", again)
+    return info, extents
+
+
+def _extent(dataset: h5py.Dataset) -> Extent:
+    offset = dataset.id.get_offset()
+    if offset is None:
+        raise ValueError(f"data set {dataset.name} is not contiguous")
+    return Extent(dataset.dtype, dataset.shape, offset)
+
+
+def _faults(info: LatentInfo, extents: dict[str, Extent], size: int) -> list[str]:
+    expected = dict.fromkeys(LATENTS, info.dtype) | COLUMNS
+    faults = [f"{name} is missing" for name in (*LATENTS, *REQUIRED_COLUMNS) if name not in extents]
+    for name, extent in extents.items():
+        # Touching a map beyond the end of its file kills the process, so the end is checked here.
+        if extent.offset + int(np.prod(extent.shape)) * extent.dtype.itemsize > size:
+            faults.append(f"{name} ends beyond the file")
+        shape = (info.rows, *info.shape) if name in LATENTS else (info.rows, *extent.shape[1:])
+        if extent.dtype != np.dtype(expected[name]) or extent.shape != shape:
+            faults.append(f"{name} is {extent.dtype} {extent.shape}, not {expected[name]} {shape}")
+    return faults
