@@ -75,7 +75,9 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
     for override in overrides:
         path, equals, text = override.partition("=")
         if not equals or not path.strip():
-            raise ConfigError(f"Override '{override}' is not of the form key=value.", "Write -o a.b=c, such as -o steps=100.")
+            raise ConfigError(
+                f"Override '{override}' is not of the form key=value.", "Write -o a.b=c, such as -o steps=100."
+            )
         *parents, last = path.strip().split(".")
         node = result
         for depth, parent in enumerate(parents):

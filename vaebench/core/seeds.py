@@ -4,6 +4,7 @@ A key is a sequence of integers and texts, such as ``(seed, "noise", step)``. Dr
 the sample's global id, so that they depend neither on the batch size nor on the number of processes.
 """
 
+import functools
 import hashlib
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,7 @@ def numpy_generator(*key: Key) -> np.random.Generator:
 
 
 def torch_generator(*key: Key) -> "torch.Generator":
-    """A torch generator on the CPU seeded by the key. Draw there and move, so that every device sees the same values."""
+    """A torch generator on the CPU seeded by the key. Draw there and move: every device then sees the same values."""
     import torch
 
     return torch.Generator().manual_seed(seed_of(*key))
@@ -72,5 +73,11 @@ def batch_indices(n: int, batch_size: int, step: int, *key: Key) -> np.ndarray:
     rows = np.empty(batch_size, np.int64)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        rows[here] = numpy_generator(*key, "epoch", int(epoch)).permutation(n)[offsets[here]]
+        rows[here] = _epoch(n, int(epoch), key)[offsets[here]]
     return rows
+
+
+@functools.lru_cache(maxsize=4)
+def _epoch(n: int, epoch: int, key: tuple[Key, ...]) -> np.ndarray:
+    # Kept because every step of an epoch asks for it, and shuffling a million rows takes longer than a small step.
+    return numpy_generator(*key, "epoch", epoch).permutation(n)

@@ -1,0 +1,64 @@
+"""What tests of several rooms share: a study small enough to run whole in half a minute on a CPU."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+SMOKE = {
+    "study": "smoke",
+    "title": "Smoke",
+    "data": {
+        "name": "avatars",
+        "options": {"image_size": 32, "train": 192, "validation": 96, "test": 96},
+    },
+    "features": {"network": {"name": "efficientnet-lite0", "options": {"input_size": 64}}},
+    "reference": {"train": 64, "test": 64},
+    "network": "nano",
+    "training": {"steps": 6, "batch_size": 16, "log_every": 2, "tensorboard": False},
+    "tokenizers": [
+        {"name": "kl-vae", "method": "kl-vae"},
+        {"name": "va-vae", "method": "va-vae", "init": "kl-vae", "training": {"steps": 3}},
+        {
+            "name": "send-vae",
+            "method": "send-vae",
+            "init": "kl-vae",
+            "training": {"steps": 3},
+            "options": {"width": 64, "projector_hidden": 64},
+        },
+    ],
+    "reconstruct": {"bootstrap": 10, "grid": 8},
+    "probe": {"probes": [{"vectorisation": "flattened"}, {"vectorisation": "pooled"}], "resamples": 20},
+    "sit": {
+        "model": "nano",
+        "shape": {"width": 32, "depth": 1, "heads": 2},
+        "training": {"batch_size": 16, "log_every": 2, "tensorboard": False},
+    },
+    "generate": {"steps": [4, 6], "cfg": [1.0], "nfe": [4], "settings": {"samples": 48, "bootstrap": 10}},
+}
+
+
+@pytest.fixture(scope="session")
+def smoke_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smoke study as a file."""
+    path = tmp_path_factory.mktemp("studies") / "smoke.yaml"
+    path.write_text(yaml.safe_dump(SMOKE, sort_keys=False))
+    return path
+
+
+@pytest.fixture(scope="session")
+def smoke_run(smoke_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the finished smoke study. Tests must not change it."""
+    import vaebench
+
+    root = tmp_path_factory.mktemp("smoke") / "run"
+    vaebench.run_study(smoke_file, root, context=vaebench.Context(device="cpu"))
+    return root
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Prepared data of the tests go to a folder of their own, not to the user's cache."""
+    import os
+
+    os.environ["VAEBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))

@@ -1,0 +1,107 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+import vaebench
+from vaebench.core.errors import MismatchError
+from vaebench.study.engine import finished
+from vaebench.study.graph import build_graph
+from vaebench.study.spec import load_study
+
+
+def scores(root):
+    return {p.parent.name: json.loads(p.read_text()) for p in sorted((root / "stages").glob("*/scores.json"))}
+
+
+def test_the_study_is_complete_and_indexed(smoke_run):
+    index = json.loads((smoke_run / "index.json").read_text())
+    assert len(index["stages"]) == 3 + 3 * 5 + 6
+    assert all(stage["complete"] for stage in index["stages"])
+    assert (smoke_run / "report" / "report.html").stat().st_size > 10_000
+    assert not list((smoke_run / "stages").glob(".*partial"))
+
+
+def test_every_tokenizer_has_every_headline_score(smoke_run):
+    wanted = {"psnr", "ssim", "rfid", "gfid", "gfid_vs_reconstructions", "kid", "precision", "recall", "density",
+              "coverage", "probe_macro_f1", "probe_average_precision", "probe_balanced_accuracy"}  # fmt: skip
+    for name in ("kl-vae", "va-vae", "send-vae"):
+        found = {s["metric"] for folder, items in scores(smoke_run).items() if f"-{name}-s0" in folder for s in items}
+        assert wanted <= found
+
+
+def test_a_finished_study_is_recognised_without_torch(smoke_run, smoke_file):
+    code = (
+        "import sys; from pathlib import Path; from vaebench.study.engine import finished;"
+        "from vaebench.study.spec import load_study;"
+        f"assert finished(load_study({str(smoke_file)!r}), Path({str(smoke_run)!r}));"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_running_again_recomputes_nothing(smoke_run, smoke_file):
+    before = {p: p.stat().st_mtime_ns for p in smoke_run.rglob("*") if p.is_file()}
+    vaebench.run_study(smoke_file, smoke_run)
+    assert {p: p.stat().st_mtime_ns for p in smoke_run.rglob("*") if p.is_file()} == before
+
+
+def test_a_lost_stage_is_made_again_alone_and_equal(smoke_run, smoke_file, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(smoke_run, root)
+    lost = next((root / "stages").glob("probe-va-vae-*"))
+    before = json.loads((lost / "scores.json").read_text())
+    shutil.rmtree(lost)
+    assert not finished(load_study(smoke_file), root)
+    kept = {p: p.stat().st_mtime_ns for p in (root / "stages").glob("train-*/stage.json")}
+    vaebench.run_study(smoke_file, root)
+    assert json.loads((lost / "scores.json").read_text()) == before
+    assert {p: p.stat().st_mtime_ns for p in (root / "stages").glob("train-*/stage.json")} == kept
+
+
+def test_a_folder_of_another_study_is_refused(smoke_run, smoke_file, tmp_path):
+    with pytest.raises(MismatchError, match="holds the study 'smoke', not 'other'"):
+        vaebench.run_study(smoke_file, smoke_run, overrides=["study=other"])
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("x")
+    with pytest.raises(MismatchError, match="not empty and holds no study"):
+        vaebench.run_study(smoke_file, tmp_path / "letters")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_killed_and_started_again_it_ends_with_the_same_numbers(smoke_run, smoke_file, tmp_path, how):
+    root = tmp_path / "killed"
+    command = [sys.executable, "-c", "from vaebench.cli import main; main()", "study", "run", str(smoke_file),
+               "--device", "cpu", "--output-dir", str(root)]  # fmt: skip
+    for part in ("features-*", "train-va-vae-*", "sit-kl-vae-*"):
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while not list((root / "stages").glob(part)) and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, how)
+        assert process.wait() != 0
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
+    assert scores(root) == scores(smoke_run)
+
+
+@pytest.mark.slow
+def test_stages_side_by_side_give_the_same_stages(smoke_run, smoke_file, tmp_path):
+    vaebench.run_study(smoke_file, tmp_path / "two", jobs=2, context=vaebench.Context(device="cpu"))
+    assert scores(tmp_path / "two").keys() == scores(smoke_run).keys()
+
+
+def test_the_plan_knows_what_is_done(smoke_run, smoke_file, tmp_path):
+    from vaebench.study.plan import plan
+
+    graph = build_graph(load_study(smoke_file))
+    assert all(line.done for line in plan(graph, smoke_run, "cpu"))
+    fresh = plan(graph, tmp_path, "cpu")
+    assert not any(line.done for line in fresh)
+    assert all(line.seconds > 0 for line in fresh if line.kind in {"data", "train", "sit", "generate", "extract"})
+    assert all(line.disk_bytes > 0 for line in fresh if line.kind in {"data", "train", "extract"})

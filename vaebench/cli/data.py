@@ -1,0 +1,93 @@
+"""``vaebench data``: list, prepare and look at data sets."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaebench.cli import options as opt
+
+app = typer.Typer(help="List, prepare and look at data sets.", no_args_is_help=True)
+
+Name = Annotated[
+    str, typer.Argument(help="Data set: a name, a prepared folder, a tree of images, or a table of paths.")
+]
+
+
+@app.command("list")
+def list_() -> None:
+    """List the data sets that are registered.
+
+    Example: vaebench data list
+    """
+    from vaebench.data import DATASETS
+
+    width = max(len(name) for name in DATASETS.names())
+    for entry in DATASETS.entries():
+        print(f"{entry.name:<{width}}  {entry.package}  {entry.summary}")
+
+
+@app.command()
+def prepare(
+    name: Name,
+    output_dir: opt.OutputDir = None,
+    config: opt.ConfigFile = None,
+    override: opt.Overrides = None,
+    device: opt.Device = "auto",
+    seed: Annotated[int | None, typer.Option(help="Seed of drawing or splitting, where the data set has one.")] = None,
+    workers: opt.Workers = None,
+    dry_run: opt.DryRun = False,
+) -> None:
+    """Prepare a data set as one uint8 HDF5 file.
+
+    Example: vaebench data prepare avatars --output-dir runs/avatars -o image_size=64 -o train=8000
+    """
+    from vaebench.api import prepare_data
+
+    values = opt.settings(config, override) | ({} if seed is None else {"seed": seed})
+    if dry_run:
+        from vaebench.core.config import dump_yaml
+        from vaebench.stages.data import DataConfig, DataStage
+
+        print(dump_yaml(DataStage().resolve(DataConfig(name=name, options=values))), end="")
+        return
+    print(prepare_data(name, output_dir, values, opt.context(device, workers)))
+
+
+@app.command()
+def show(
+    name: Name,
+    output_dir: opt.OutputDir = None,
+    config: opt.ConfigFile = None,
+    override: opt.Overrides = None,
+    device: opt.Device = "auto",
+    seed: Annotated[int | None, typer.Option(help="Seed of drawing or splitting, where the data set has one.")] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    n: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 24,
+) -> None:
+    """Describe a data set and write a contact sheet with labels and attributes, and a table of prevalence.
+
+    Example: vaebench data show avatars --output-dir runs/look
+    """
+    from vaebench.api import prepare_data
+    from vaebench.core.errors import UnknownName, suggest
+    from vaebench.data import open_data
+    from vaebench.data.show import contact_sheet, prevalence
+
+    values = opt.settings(config, override) | ({} if seed is None else {"seed": seed})
+    dataset = open_data(prepare_data(name, None, values, opt.context(device)) / "data.h5")
+    if split not in dataset.splits:
+        raise UnknownName(f"Unknown split '{split}'.", suggest(split, dataset.splits))
+    info, folder = dataset.info, output_dir or Path("runs") / "data"
+    folder.mkdir(parents=True, exist_ok=True)
+    sheet = folder / f"{info.name}-{split}.png"
+    contact_sheet(dataset, sheet, split, n)
+    sizes = ", ".join(f"{key} {len(part)}" for key, part in dataset.splits.items())
+    print(f"{info.name}: {info.image_size} x {info.image_size}; {sizes}; licence: {info.licence}")
+    print(f"{len(info.classes)} classes: {', '.join(info.classes)}")
+    print(f"{len(info.attributes)} attributes per {info.attribute_level}, {len(info.factors)} factors")
+    if info.attributes:
+        table = prevalence(dataset)
+        table.to_csv(folder / f"{info.name}-prevalence.csv")
+        print(table.to_string(float_format=lambda value: f"{value:.3f}"))
+    print(sheet)

@@ -1,0 +1,86 @@
+"""What ``--dry-run`` and ``study plan`` print."""
+
+from pathlib import Path
+from typing import Any
+
+from vaebench.core.config import build, dump_yaml
+
+
+def stage_preview(kind: str, settings: dict[str, Any]) -> None:
+    """The resolved configuration of a stage."""
+    from vaebench.stages import STAGES
+
+    stage = STAGES.get(kind)()
+    print(dump_yaml(stage.resolve(build(stage.Config, settings, kind))), end="")
+
+
+def training_preview(
+    method: str, options: dict[str, Any], training: dict[str, Any], network: Any, init: str | None, seed: int
+) -> None:
+    """The resolved configuration of a training run."""
+    config = {"method": method, "options": options, "training": {**training, "seed": seed}}
+    if init is None:
+        config["network"] = network or "tiny"
+    stage_preview("train", config)
+
+
+def extraction_preview(
+    tokenizer: str, data: str, data_options: dict[str, Any], settings: dict[str, Any], context: Any
+) -> None:
+    """The resolved configuration of an extraction, with the size of its files where the data are prepared."""
+    from vaebench.api import prepare_data
+    from vaebench.data import open_data
+    from vaebench.stages import STAGES
+    from vaebench.tokenizers import load_tokenizer
+
+    stage_preview("extract", settings)
+    dataset = open_data(prepare_data(data, options=data_options, context=context) / "data.h5")
+    spec = load_tokenizer(tokenizer).spec
+    images = sum(len(split) for split in dataset.splits.values())
+    stage = STAGES.get("extract")()
+    config = build(stage.Config, settings, "extract")
+    numbers = 2 * spec.d * (dataset.info.image_size // spec.f) ** 2
+    size = images * numbers * (2 if config.dtype == "float16" else 4) * (2 if config.flip == "both" else 1)
+    print(f"{images} images, {size / 2**20:,.1f} MiB of latents")
+
+
+def print_plan(graph: Any, root: Path, device: str) -> None:
+    """The stages of a graph, what is done, and an estimate of time and disk."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from vaebench.study.plan import plan
+
+    lines = plan(graph, root, device)
+    table = Table(box=None, pad_edge=False)
+    for column, side in (
+        ("stage", "left"),
+        ("state", "left"),
+        ("time", "right"),
+        ("disk", "right"),
+        ("folder", "left"),
+    ):
+        table.add_column(column, justify=side, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+    for line in lines:
+        about = "" if line.done else "~"
+        table.add_row(
+            line.id, "done" if line.done else "to do", about + duration(line.seconds), about + size(line.disk_bytes),
+            line.folder.name,
+        )  # fmt: skip
+    Console().print(table)
+    todo = [line for line in lines if not line.done]
+    time, disk = duration(sum(line.seconds for line in todo)), size(sum(line.disk_bytes for line in todo))
+    print(f"{len(lines) - len(todo)} of {len(lines)} stages are done. Left: about {time} here and {disk} in {root}.")
+    print("Estimates from operation counts and this machine's matrix-product rate: right within a factor of two.")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words that suit their size."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def size(count: float) -> str:
+    """Bytes in words that suit their size."""
+    return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

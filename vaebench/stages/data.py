@@ -1,0 +1,45 @@
+"""Stage ``data``: draw or read a data set once, into one uint8 HDF5 file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vaebench.core.config import Config, build
+from vaebench.core.scores import Score
+from vaebench.data import DATASETS, open_data, prepare
+from vaebench.data.show import contact_sheet, prevalence
+from vaebench.stages.base import Context, Estimate, Stage
+
+
+class DataConfig(Config):
+    """Which data set, with which options of its own (image size, split sizes, paths ...)."""
+
+    name: str = "avatars"
+    options: dict[str, Any] = {}
+
+
+class DataStage(Stage[DataConfig]):
+    """Leaves ``data.h5``, ``contact-sheet.png`` and, where there are attributes, ``prevalence.csv``."""
+
+    kind = "data"
+    Config = DataConfig
+
+    def resolve(self, config: DataConfig) -> DataConfig:
+        source = DATASETS.get(config.name)
+        options = build(source.Config, config.options, f"data '{config.name}'")
+        return DataConfig(name=config.name, options=options.model_dump(mode="json"))
+
+    def run(self, config: DataConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
+        path = folder / "data.h5"
+        if not path.is_file():
+            prepare(config.name, config.options, path, workers=context.workers)
+        dataset = open_data(path)
+        contact_sheet(dataset, folder / "contact-sheet.png")
+        if dataset.info.attributes:
+            prevalence(dataset).to_csv(folder / "prevalence.csv")
+        return []
+
+    def estimate(self, config: DataConfig, facts: Mapping[str, Any]) -> Estimate:
+        images = sum(facts["splits"].values())
+        pixels = facts["image_size"] ** 2
+        return Estimate(seconds=images * (2e-3 + 5e-7 * pixels), disk_bytes=images * (3 * pixels + 256))

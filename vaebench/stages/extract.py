@@ -1,0 +1,57 @@
+"""Stage ``extract``: every split of a data set as a latent file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from vaebench.core.config import Config
+from vaebench.core.errors import LatentFileError
+from vaebench.core.scores import Score
+from vaebench.data import open_data
+from vaebench.latents import extract_latents, verify
+from vaebench.stages.base import Context, Estimate, Stage, require_kind
+from vaebench.tokenizers import load_tokenizer
+
+
+class ExtractConfig(Config):
+    """How latents are extracted and stored."""
+
+    splits: tuple[str, ...] = ("train", "validation", "test")
+    flip: Literal["none", "both"] = "none"
+    dtype: Literal["float16", "float32"] = "float32"
+    batch_size: int = 64
+
+
+class ExtractStage(Stage[ExtractConfig]):
+    """Leaves one ``<split>.h5`` per split. Inputs: ``tokenizer``, ``data``."""
+
+    kind = "extract"
+    Config = ExtractConfig
+
+    def run(self, config: ExtractConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
+        dataset = open_data(require_kind(inputs["data"], ["data"], "data") / "data.h5")
+        tokenizer = load_tokenizer(inputs["tokenizer"])
+        accelerator = context.accelerator()
+        for name in config.splits:
+            path = folder / f"{name}.h5"
+            extract_latents(
+                tokenizer,
+                dataset.split(name),
+                path,
+                data_info=dataset.info,
+                batch_size=config.batch_size,
+                device=accelerator.device,
+                # Mirrored copies serve generation; scores are taken on the images as they are.
+                flip=config.flip if name == "train" else "none",
+                dtype=config.dtype,
+                processes=accelerator,
+                title=f"extract, {name}",
+            )
+            if accelerator.is_main_process and (problems := verify(path)):
+                raise LatentFileError(f"Latents of '{inputs['tokenizer']}', {name}: {'; '.join(problems)}.")
+        return []
+
+    def estimate(self, config: ExtractConfig, facts: Mapping[str, Any]) -> Estimate:
+        images = sum(facts["splits"][name] for name in config.splits)
+        size = 2 * facts["latent_numbers"] * (2 if config.dtype == "float16" else 4)
+        return Estimate(flops=images * facts["encode_flops"], disk_bytes=images * size)

@@ -1,0 +1,1 @@
+"""Stage ``probe``: attribute linear probes on latents."""

@@ -1,0 +1,124 @@
+"""Stage ``train``: train a tokenizer by a registered method, from scratch or from another tokenizer."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vaebench.core.config import Config, build
+from vaebench.core.errors import DataError, MismatchError, UnknownName
+from vaebench.core.files import read_json
+from vaebench.core.scores import Score
+from vaebench.core.seeds import torch_generator
+from vaebench.data import open_data
+from vaebench.data.base import ImageSplit
+from vaebench.stages.arrays import load_array
+from vaebench.stages.base import Context, Estimate, Stage, require_kind
+from vaebench.tokenizers import TOKENIZERS, load_tokenizer
+from vaebench.tokenizers.autoencoder import AutoencoderConfig, resolve_preset
+from vaebench.tokenizers.base import TrainableTokenizer
+from vaebench.tokenizers.method import Method, TeacherSpec
+from vaebench.training.tokenizer_training import TokenizerTrainingConfig, train_tokenizer
+
+
+class TrainConfig(Config):
+    """How a tokenizer is trained.
+
+    Attributes:
+        method: registered method.
+        options: settings of the method.
+        network: architecture when trained from scratch; None when there is an initial tokenizer.
+        training: settings of the training loop.
+    """
+
+    method: str
+    options: dict[str, Any] = {}
+    network: str | AutoencoderConfig | None = None
+    training: TokenizerTrainingConfig
+
+
+class TrainStage(Stage[TrainConfig]):
+    """Leaves ``tokenizer/`` (a diffusers folder, averaged weights), ``metrics.jsonl``, ``tb/`` and ``checkpoints/``.
+
+    Inputs: ``data``; ``init``, a tokenizer to start from; ``features`` when the method needs a teacher.
+    """
+
+    kind = "train"
+    Config = TrainConfig
+
+    def resolve(self, config: TrainConfig) -> TrainConfig:
+        options = _method(config).config
+        network = resolve_preset(config.network) if config.network is not None else None
+        return config.model_copy(update={"options": options.model_dump(mode="json"), "network": network})
+
+    def run(self, config: TrainConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
+        data = require_kind(inputs["data"], ["data"], "data")
+        images = open_data(data / "data.h5").splits["train"]
+        method = _method(config)
+        accelerator = context.accelerator(config.training.mixed_precision)
+        if "init" in inputs:
+            tokenizer = load_tokenizer(inputs["init"])
+            if not isinstance(tokenizer, TrainableTokenizer):
+                raise DataError(f"Tokenizer '{inputs['init']}' has no network that can be trained.")
+        elif config.network is not None:
+            tokenizer = method.build(config.network, torch_generator(config.training.seed, "initial weights"))
+        else:
+            raise DataError("Training needs a network or a tokenizer to start from.", "Give --network or --init.")
+        features, teacher = _features(inputs["features"], images) if "features" in inputs else (None, None)
+        trained = train_tokenizer(method, tokenizer, images, features, teacher, config.training, folder, accelerator)
+        if accelerator.is_main_process:
+            trained.save(folder / "tokenizer")
+        accelerator.wait_for_everyone()
+        return []
+
+    def estimate(self, config: TrainConfig, facts: Mapping[str, Any]) -> Estimate:
+        network = config.network if isinstance(config.network, AutoencoderConfig) else facts.get("network")
+        if network is None:
+            return Estimate()
+        flops, parameters = autoencoder_cost(network, facts["image_size"])
+        training = config.training
+        return Estimate(flops=3 * flops * training.batch_size * training.steps, disk_bytes=4 * parameters * 9)
+
+
+def autoencoder_cost(network: AutoencoderConfig, image_size: int) -> tuple[float, int]:
+    """Floating-point operations of encoding and decoding one image, and the number of parameters."""
+    import torch
+    from diffusers import AutoencoderKL
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        model = AutoencoderKL(**network.diffusers_config())
+        side = image_size // network.patch_size
+        with FlopCounterMode(display=False) as counter:
+            model(torch.empty(1, 3 * network.patch_size**2, side, side))
+    return float(counter.get_total_flops()), sum(p.numel() for p in model.parameters())
+
+
+def _method(config: TrainConfig) -> Method:
+    factory = TOKENIZERS.get(config.method)
+    if not getattr(factory, "trainable", False):
+        raise UnknownName(f"'{config.method}' is a ready tokenizer and cannot be trained.", "See: vaebench tokenizers.")
+    method: Method = factory(build(factory.Config, config.options, f"method '{config.method}'"))
+    return method
+
+
+def _features(reference: str, images: ImageSplit) -> tuple[Any, TeacherSpec]:
+    """The cached teacher features as a function of rows, and what the teacher is.
+
+    Raises:
+        MismatchError: the features are of another number of images.
+    """
+    folder = require_kind(reference, ["features"], "features")
+    teacher = read_json(folder / "teacher.json")
+    patches = load_array(folder / "patches.npy")
+    if len(patches) != len(images):
+        raise MismatchError(
+            f"The teacher features in '{folder}' are of {len(patches)} images, the training split has {len(images)}.",
+            "Compute the features of these data.",
+        )
+
+    def rows(indices: np.ndarray) -> np.ndarray:
+        return patches[indices]
+
+    return rows, TeacherSpec(teacher["name"], teacher["channels"], (teacher["grid"][0], teacher["grid"][1]))

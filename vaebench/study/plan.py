@@ -1,0 +1,78 @@
+"""What a study will do and cost, before anything starts.
+
+The estimate is rough and says so: floating-point operations counted on the networks themselves over the matrix-product
+rate measured on this machine now, times the share of it that such work reaches, plus constants for reading and
+drawing. Where a stage of the same kind has already run in the study, its time is used instead.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from vaebench.stages.base import completed
+from vaebench.study.graph import Graph
+
+# Share of the machine's matrix-product rate that a whole stage reaches, measured with the quickstart on two cores.
+EFFICIENCY = {"train": 0.35, "sit": 0.5, "extract": 0.35, "reconstruct": 0.35, "generate": 0.5}
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One line of the plan: seconds and bytes are estimates while ``done`` is False, facts when it is True."""
+
+    id: str
+    kind: str
+    folder: Path
+    done: bool
+    seconds: float
+    disk_bytes: float
+
+
+def plan(graph: Graph, root: Path, device: str) -> list[PlannedStage]:
+    """The stages in order, with what is done and an estimate of the rest."""
+    rate = matmul_rate(device)
+    facts = study_facts(graph)
+    folders = graph.folders(root)
+    records = {node_id: completed(folder) for node_id, folder in folders.items()}
+    seen: dict[str, list[float]] = {}
+    for node in graph.nodes.values():
+        record = records[node.id]
+        if record is not None:
+            seen.setdefault(node.kind, []).append(record["seconds"])
+    lines = []
+    for node in graph.nodes.values():
+        record, folder = records[node.id], folders[node.id]
+        if record is not None:
+            size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            lines.append(PlannedStage(node.id, node.kind, folder, True, record["seconds"], size))
+            continue
+        cost = node.stage.estimate(node.config, facts)
+        seconds = cost.seconds + cost.flops / (rate * EFFICIENCY.get(node.kind, 0.3))
+        # Stages of these kinds cost the same for every tokenizer of a study, so a finished one tells the truth.
+        if node.kind in {"extract", "reconstruct", "probe"} and node.kind in seen:
+            seconds = mean(seen[node.kind])
+        lines.append(PlannedStage(node.id, node.kind, folder, False, seconds, cost.disk_bytes))
+    return lines
+
+
+def matmul_rate(device: str) -> float:
+    """float32 matrix-product rate of the device in FLOP/s, best of a few 1024 x 1024 products."""
+    import torch
+
+    matrix = torch.ones(1024, 1024, device=device)
+    best = 0.0
+    for _ in range(8):
+        began = time.perf_counter()
+        product = matrix @ matrix
+        float(product[0, 0])
+        best = max(best, 2 * 1024**3 / (time.perf_counter() - began))
+    return best
+
+
+def study_facts(graph: Graph) -> dict[str, Any]:
+    """What estimates need to know of a study: image size and split sizes, as far as the data's configuration tells."""
+    options = graph.nodes["data"].config.model_dump()["options"]
+    splits = {name: options.get(name) or 0 for name in ("train", "validation", "test")}
+    return {"image_size": options.get("image_size", 256), "splits": splits}
