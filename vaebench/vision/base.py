@@ -5,10 +5,10 @@ A network owns its preprocessing (resize filter, antialiasing, normalisation), s
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -79,9 +79,6 @@ class FrozenNetwork(nn.Module, ABC):
     patch_grid: tuple[int, int]
     pooled_channels: int
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-
     @abstractmethod
     def features(self, images: Tensor) -> Features:
         """Preprocess images (n, 3, H, W) in [0, 1] and run the network."""
@@ -90,7 +87,7 @@ class FrozenNetwork(nn.Module, ABC):
         """Freeze, go to channels-last memory, and measure the shapes that the network gives."""
         self.requires_grad_(False)
         self.eval()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
         probe = self.forward(torch.zeros(1, 3, self.input_size, self.input_size))
         self.patch_channels = probe.patches.shape[1]
         self.patch_grid = (probe.patches.shape[2], probe.patches.shape[3])
@@ -139,17 +136,11 @@ def load_state(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling a foreign or truncated file can raise nearly anything
         raise MissingWeights(f"'{path}' is no readable file of weights: {error}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in _tensors(state)):
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise MissingWeights(f"'{path}' holds no dictionary of tensors.")
-    return dict(_unwrap(state))
-
-
-def _unwrap(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    return state["state_dict"] if isinstance(state.get("state_dict"), Mapping) else state
-
-
-def _tensors(state: Mapping[str, Any]) -> Iterator[Any]:
-    yield from _unwrap(state).values()
+    return dict(state)
 
 
 def in_order(state: Mapping[str, Tensor], target: nn.Module, source: str) -> dict[str, Tensor]:

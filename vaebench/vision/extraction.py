@@ -46,7 +46,8 @@ def extract(
     }
     arrays = {kind: np.empty(shape, dtype) for kind, (shape, dtype) in layout.items() if kind in want}
     device = next(network.parameters()).device
-    with progress(title, total=n, unit="images") as bar, torch.inference_mode():
+    # An overflow of float16 becomes infinity, which is reported below as an error of its own.
+    with progress(title, total=n, unit="images") as bar, torch.inference_mode(), np.errstate(over="ignore"):
         for start in range(0, n, batch_size):
             rows = np.arange(start, min(start + batch_size, n))
             features = network(to_unit(torch.as_tensor(images(rows)).to(device)))

@@ -17,8 +17,8 @@ SiT and LightningDiT round, REPA and REPA-E truncate; the choice moves FID, so i
 def centre_crop_resize(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
     """Scale the shorter side to ``size`` and cut the centre square, as ADM prepared ImageNet.
 
-    While the shorter side is at least twice ``size`` the image is halved by box averaging; then it is scaled bicubically
-    (PIL's antialiased filter) and cropped. An image already of that size comes back unchanged.
+    While the shorter side is at least twice ``size`` the image is halved by box averaging; then it is scaled by PIL's
+    antialiased bicubic filter and cropped. An image already of that size comes back unchanged.
 
     Args:
         image: a PIL image of any mode (converted to RGB, transparency dropped), or a uint8 array (H, W) or (H, W, 3).
