@@ -55,9 +55,9 @@ TOPS: dict[str, tuple[str, tuple[str, ...], dict[str, str]]] = {
     "straight hair": (
         "long_hair straight_hair",
         ("hat_colour",),
-        {"straight_1": "", "straight_2": "", "straight_strand": "bangs"},
+        {"straight_1": "", "long_not_too_long": "bangs", "straight_strand": "bangs"},
     ),
-    "wavy hair": ("long_hair wavy_hair", ("hat_colour",), {"loose_hair": "bangs", "curvy": "bangs", "big_hair": ""}),
+    "wavy hair": ("long_hair wavy_hair", ("hat_colour",), {"curvy": "bangs", "big_hair": ""}),
     "afro": ("curly_hair", ("hat_colour",), {"fro": "", "fro_band": "", "curly": ""}),
     "braids": ("braids", ("hat_colour",), {"dreads": "long_hair", "twist_long_hair": "long_hair", "cornrows": ""}),
     "shaggy hair": ("tousled ear_length_hair", ("hat_colour",), {"wild": "bangs", "mowgli": "bangs", "shaggy": ""}),
@@ -143,11 +143,13 @@ CLOTHING = (
     ("hoodie", 14, "hoodie", "clothes/hoodie"),
     ("overall", 10, "overall", "clothes/overall"),
     ("collar sweater", 7, "collar", "clothes/collar_sweater"),
-    ("blazer", 6, "jacket", "clothes/blazer_shirt"),
-    ("blazer and collar", 5, "jacket collar", "clothes/blazer_sweater"),
-    ("suit and bow tie", 4, "jacket tie", "clothes/bond_suit"),
-    ("suit and tie", 3, "jacket tie", "clothes/shirt_wick"),
+    ("blazer", 6, "jacket dark_clothes", "clothes/blazer_shirt"),
+    ("blazer and collar", 5, "jacket collar dark_clothes", "clothes/blazer_sweater"),
+    ("suit and bow tie", 4, "jacket tie dark_clothes", "clothes/bond_suit"),
+    ("suit and tie", 3, "jacket tie dark_clothes", "clothes/shirt_wick"),
 )
+# Jackets are black or slate whatever is worn below them, of which little shows.
+JACKETS = {name: ("clothing_colour",) for name, _, tags, _ in CLOTHING if "jacket" in tags.split()}
 
 FACTORS: dict[str, tuple[Choice, ...]] = {
     "top": _tops(),
@@ -174,8 +176,10 @@ FACTORS: dict[str, tuple[Choice, ...]] = {
         ("eyepatch", 5, "eyepatch", "accessories/eyepatch"),
         hides=DARK_GLASSES,
     ),
-    "clothing": _choices(*CLOTHING),
-    "clothing_colour": _choices(*_fabric("clothes", "dark", "pale", "red", "blue", "green", "yellow")),
+    "clothing": _choices(*CLOTHING, hides=JACKETS),
+    "clothing_colour": _choices(
+        ("none", 0, "", "#60ADE6"), *_fabric("clothes", "dark", "pale", "red", "blue", "green", "yellow")
+    ),
     "skin": _choices(
         ("pale", 22, "pale_skin", "#FFDBB4"),
         ("light", 22, "", "#EDB98A"),

@@ -16,7 +16,7 @@ from vaebench.core.files import package_file
 
 HREF = "xlink:href"
 
-# Groups whose colour is chosen per sample, by the name of the colour that fills them.
+# Elements whose colour is chosen per sample, by the name of the colour that fills them.
 COLOURED = {
     "Skin-Color": "skin",
     "Hair-Color": "hair",
@@ -133,12 +133,15 @@ def _flatten_masks(root: ET.Element) -> None:
 
 
 def _open_colours_and_slots(root: ET.Element) -> None:
-    for group in root.iter("g"):
-        name = group.get("id", "")
+    filled = set()
+    for element in root.iter():
+        name = element.get("id", "")
         if name in COLOURED:
-            group.set("fill", "{" + COLOURED[name] + "}")
-        if name in SLOTS and len(group) == 0:
-            group.text = "{" + name + "}"
+            element.set("fill", "{" + COLOURED[name] + "}")
+        # Of two slots of one name (there is such a drawing) the first counts, as in the package itself.
+        if name in SLOTS - filled and element.tag == "g" and len(element) == 0:
+            element.text = "{" + name + "}"
+            filled.add(name)
 
 
 def _shorten(root: ET.Element, prefix: str) -> None:

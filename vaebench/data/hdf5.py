@@ -79,7 +79,14 @@ class HDF5Split(ImageSplit):
             group[column][:] if column in group else None for column in COLUMNS
         )
         self._path = path
-        self._places = {key: _place(path, group[key]) for key in ("images", "masks") if key in group}
+        self._places = {"images": _place(path, group["images"])}
+        if "masks" in group:
+            self._places["masks"] = _place(path, group["masks"])
+        columns = [self.labels, self.attributes, self.factors, self.nuisance]
+        lengths = {len(array) for array in columns if array is not None}
+        lengths |= {shape[0] for _, shape in self._places.values()}
+        if lengths != {len(self.ids)}:
+            raise DataError(f"{path}: split '{name}' has arrays of different lengths.", "Prepare the data again.")
         self._maps: dict[str, np.ndarray] = {}
         self._pid = os.getpid()
 

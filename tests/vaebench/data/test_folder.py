@@ -1,0 +1,310 @@
+"""The user's own images: trees, tables, and everything that can be wrong with them."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import vaebench.data as data
+from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName
+from vaebench.data.base import SPLITS
+from vaebench.data.folder import read_image
+from vaebench.vision.transforms import centre_crop_resize
+
+
+def picture(path, seed=0, size=(40, 30), **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), np.uint8)
+    Image.fromarray(pixels).save(path, **options)
+    return path
+
+
+def prepare(tmp_path, **values):
+    path = tmp_path / "prepared" / "data.h5"
+    info = data.prepare("folder", {"image_size": 16, **values}, path)
+    return info, data.open_data(path)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "images"
+    for c, name in enumerate(("cat", "dog", "elk")):
+        for i in range(60):
+            picture(root / name / f"{i}.png", seed=100 * c + i)
+    return root
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Frame of 40 images whose files exist, with two attributes."""
+    rng = np.random.default_rng(0)
+    names = [f"img/{i:03}.png" for i in range(40)]
+    for i, name in enumerate(names):
+        picture(tmp_path / name, seed=i)
+    return pd.DataFrame({"path": names, "smiling": rng.integers(0, 2, 40), "hat": rng.integers(0, 2, 40) * 2 - 1})
+
+
+def test_one_tree_is_divided(tree, tmp_path):
+    info, dataset = prepare(tmp_path, root=tree)
+    assert info.classes == ("cat", "dog", "elk")
+    assert info.attributes == ()
+    assert info.attribute_level is None
+    sizes = [len(dataset.splits[name]) for name in SPLITS]
+    assert sum(sizes) == 180
+    assert sizes[0] > 110
+    assert min(sizes) > 5
+    ids = np.concatenate([dataset.splits[name].ids for name in SPLITS])
+    assert len(np.unique(ids)) == 180
+    labels = np.concatenate([dataset.splits[name].labels for name in SPLITS])
+    np.testing.assert_array_equal(np.bincount(labels), [60, 60, 60])
+
+
+def test_pixels_pass_through_the_one_crop_function(tmp_path):
+    image = picture(tmp_path / "images" / "train" / "a" / "x.png", size=(50, 33))
+    picture(tmp_path / "images" / "val" / "a" / "y.png")
+    picture(tmp_path / "images" / "test" / "a" / "z.png")
+    _, dataset = prepare(tmp_path, root=tmp_path / "images")
+    with Image.open(image) as opened:
+        np.testing.assert_array_equal(dataset.splits["train"].in_memory()[0], centre_crop_resize(opened, 16))
+
+
+def test_adding_an_image_moves_no_other(tree, tmp_path):
+    _, before = prepare(tmp_path, root=tree)
+    where = {int(i): name for name in SPLITS for i in before.splits[name].ids}
+    picture(tree / "bee" / "new.png", seed=999)
+    _, after = prepare(tmp_path, root=tree)
+    now = {int(i): name for name in SPLITS for i in after.splits[name].ids}
+    assert len(now) == len(where) + 1
+    assert {i: now[i] for i in where} == where
+
+
+def test_fingerprint_is_of_the_content_not_the_place(tree, tmp_path):
+    info, _ = prepare(tmp_path, root=tree)
+    moved = tree.rename(tmp_path / "elsewhere")
+    assert prepare(tmp_path, root=moved)[0].fingerprint == info.fingerprint
+    picture(moved / "cat" / "0.png", seed=12345)
+    assert prepare(tmp_path, root=moved)[0].fingerprint != info.fingerprint
+
+
+def test_split_folders(tmp_path):
+    root = tmp_path / "images"
+    for split, count in (("train", 6), ("val", 2), ("test", 3)):
+        for i in range(count):
+            picture(root / split / "ab"[i % 2] / f"{i}.jpg", seed=i)
+    picture(root / "thumbnails" / "a" / "0.png")
+    info, dataset = prepare(tmp_path, root=root)
+    assert [len(dataset.splits[name]) for name in SPLITS] == [6, 2, 3]
+    assert info.classes == ("a", "b")
+
+
+def test_missing_splits_are_taken_from_training(tmp_path):
+    root = tmp_path / "images"
+    for i in range(80):
+        picture(root / "train" / "a" / f"{i}.png", seed=i)
+    for i in range(3):
+        picture(root / "validation" / "a" / f"{i}.png", seed=i)
+    _, dataset = prepare(tmp_path, root=root)
+    assert len(dataset.splits["validation"]) == 3
+    assert 0 < len(dataset.splits["test"]) < 25
+    assert len(dataset.splits["train"]) + len(dataset.splits["test"]) == 80
+
+
+def test_class_folders_named_by_digits(tmp_path):
+    for digit in ("0", "1", "2", "10"):
+        for i in range(12):
+            picture(tmp_path / "images" / digit / f"{i}.png", seed=i)
+    info, _ = prepare(tmp_path, root=tmp_path / "images")
+    assert info.classes == ("0", "1", "2", "10")
+
+
+def test_images_without_classes(tmp_path):
+    for i in range(30):
+        picture(tmp_path / "images" / f"{i}.png", seed=i)
+    info, dataset = prepare(tmp_path, root=tmp_path / "images")
+    assert info.classes == ()
+    assert dataset.splits["train"].labels is None
+
+
+def test_stray_image_beside_class_folders(tree, tmp_path):
+    picture(tree / "stray.png")
+    with pytest.raises(DataError, match=r"stray\.png"):
+        prepare(tmp_path, root=tree)
+
+
+def test_empty_folder(tmp_path):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match="holds no images"):
+        prepare(tmp_path, root=tmp_path / "images")
+
+
+def test_missing_folder(tmp_path):
+    with pytest.raises(MissingPath, match="nowhere"):
+        prepare(tmp_path, root=tmp_path / "nowhere")
+    with pytest.raises(MissingPath, match="no folder"):
+        prepare(tmp_path, root=picture(tmp_path / "x.png"))
+
+
+def spoil(tree):
+    """Seven files that are no images, of every kind."""
+    (tree / "cat" / "0.png").write_bytes(b"")
+    (tree / "cat" / "1.png").write_text("no image")
+    whole = picture(tree / "dog" / "2.jpg", size=(200, 200)).read_bytes()
+    (tree / "dog" / "2.jpg").write_bytes(whole[: len(whole) // 2])
+    for i in range(10, 14):
+        (tree / "elk" / f"{i}.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+
+
+def test_unreadable_images_are_named_and_counted(tree, tmp_path):
+    spoil(tree)
+    with pytest.raises(DataError, match=r"7 image\(s\) cannot be read.*and 2 more.*skip_unreadable") as caught:
+        prepare(tmp_path, root=tree)
+    named = sum(name in str(caught.value) for name in ("cat/0.png", "cat/1.png", "dog/2.jpg", "elk/1"))
+    assert named >= 2
+    assert not list((tmp_path / "prepared").iterdir())
+
+
+def test_unreadable_images_are_skipped_when_told_to(tree, tmp_path):
+    spoil(tree)
+    with pytest.warns(UserWarning, match=r"Skipped: 7 image\(s\).*cat/0\.png: empty file.*cat/1\.png: not an image"):
+        _, dataset = prepare(tmp_path, root=tree, skip_unreadable=True)
+    assert sum(len(split) for split in dataset.splits.values()) == 181 - 7  # dog/2.jpg came beside dog/2.png
+
+
+def test_nothing_to_skip_means_no_warning(tree, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        prepare(tmp_path, root=tree, skip_unreadable=True)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_tables(table, tmp_path, kind):
+    file = tmp_path / f"table.{kind}"
+    table["label"] = ["ab"[i % 2] for i in range(40)]
+    table["split"] = ["train"] * 20 + ["val"] * 8 + ["test"] * 12
+    if kind == "parquet":
+        table.to_parquet(file)
+    else:
+        table.to_csv(file, index=False, sep="\t" if kind == "tsv" else ",")
+    info, dataset = prepare(tmp_path, table=file)
+    assert info.attributes == ("smiling", "hat")
+    assert info.attribute_level == "image"
+    assert info.classes == ("a", "b")
+    assert [len(dataset.splits[name]) for name in SPLITS] == [20, 8, 12]
+    train = dataset.splits["train"]
+    np.testing.assert_array_equal(train.attributes, (table[["smiling", "hat"]].to_numpy()[:20] > 0))
+    np.testing.assert_array_equal(train.labels, [i % 2 for i in range(20)])
+    with Image.open(tmp_path / table["path"][5]) as opened:
+        np.testing.assert_array_equal(train.images(np.array([5]))[0], centre_crop_resize(opened, 16))
+
+
+def test_row_order_of_a_table_does_not_matter(table, tmp_path):
+    table.to_csv(tmp_path / "a.csv", index=False)
+    table.sample(frac=1, random_state=0).to_csv(tmp_path / "b.csv", index=False)
+    first, _ = prepare(tmp_path, table=tmp_path / "a.csv")
+    second, _ = prepare(tmp_path, table=tmp_path / "b.csv")
+    assert first.fingerprint == second.fingerprint
+
+
+def test_celeba_style_splits_and_chosen_columns(table, tmp_path):
+    table = table.rename(columns={"path": "image_id"})
+    table["partition"] = [0] * 30 + [1] * 5 + [2] * 5
+    table["age"] = np.arange(40) / 7
+    table["image_id"] = table["image_id"].str.removeprefix("img/")
+    table.to_csv(tmp_path / "table.csv", index=False)
+    info, dataset = prepare(
+        tmp_path,
+        table=tmp_path / "table.csv",
+        root=tmp_path / "img",
+        path_column="image_id",
+        split_column="partition",
+        attributes=["hat"],
+    )
+    assert info.attributes == ("hat",)
+    assert [len(dataset.splits[name]) for name in SPLITS] == [30, 5, 5]
+
+
+def test_integer_labels_keep_their_order(table, tmp_path):
+    table["label"] = [10 if i % 2 else 9 for i in range(40)]
+    table.to_csv(tmp_path / "table.csv", index=False)
+    assert prepare(tmp_path, table=tmp_path / "table.csv")[0].classes == ("9", "10")
+
+
+def refuse(tmp_path, table, error, match, **values):
+    table.to_csv(tmp_path / "table.csv", index=False)
+    with pytest.raises(error, match=match):
+        prepare(tmp_path, table=tmp_path / "table.csv", **values)
+
+
+def test_missing_files_of_a_table(table, tmp_path):
+    table.loc[:6, "path"] = [f"gone/{i}.png" for i in range(7)]
+    refuse(tmp_path, table, DataError, r"7 file\(s\) that do not exist.*gone/0\.png.*and 2 more")
+
+
+@pytest.mark.parametrize("value", [2, 0.5, "yes", None])
+def test_attribute_that_is_not_binary(table, tmp_path, value):
+    table["smiling"] = table["smiling"].astype(object)
+    table.loc[3, "smiling"] = value
+    refuse(tmp_path, table, DataError, "'smiling' is not binary")
+
+
+def test_attribute_that_mixes_codes(table, tmp_path):
+    table["hat"] = [-1, 0, 1, 1] * 10
+    refuse(tmp_path, table, DataError, r"'hat' is not binary.*-1, 0, 1")
+
+
+def test_other_faults_of_a_table(table, tmp_path):
+    refuse(tmp_path, table.rename(columns={"path": "file"}), UnknownName, "no column 'path'")
+    refuse(tmp_path, table, UnknownName, "Did you mean 'smiling'", attributes=["smilling"])
+    refuse(tmp_path, pd.concat([table, table.head(2)]), DataError, r"2 path\(s\) more than once")
+    refuse(tmp_path, table.head(0), DataError, "no rows")
+    refuse(tmp_path, table.assign(split="trian"), DataError, "'trian' in column 'split'")
+    refuse(tmp_path, table.assign(label=[None] * 5 + ["a"] * 35), DataError, r"5 row\(s\) have no 'label'")
+
+
+def test_unusable_table_files(tmp_path):
+    with pytest.raises(MissingPath):
+        prepare(tmp_path, table=tmp_path / "gone.csv")
+    (tmp_path / "table.xlsx").write_text("x")
+    with pytest.raises(ConfigError, match="neither CSV"):
+        prepare(tmp_path, table=tmp_path / "table.xlsx")
+    (tmp_path / "table.parquet").write_text("no parquet")
+    with pytest.raises(DataError, match="cannot be read"):
+        prepare(tmp_path, table=tmp_path / "table.parquet")
+    (tmp_path / "table.csv").write_text("")
+    with pytest.raises(DataError, match="cannot be read"):
+        prepare(tmp_path, table=tmp_path / "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({}, "'root'"),
+        ({"root": "x", "image_size": 0}, "image_size"),
+        ({"root": "x", "validation_fraction": 0.6, "test_fraction": 0.5}, "below 1"),
+        ({"root": "x", "skip_unreadabel": True}, "skip_unreadable"),
+    ],
+)
+def test_bad_configuration(values, named, tmp_path):
+    with pytest.raises(ConfigError, match=named):
+        data.prepare("folder", values, tmp_path / "a.h5")
+
+
+def test_photographs_are_turned_upright(tmp_path):
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, :20] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: rotate by 90 degrees clockwise to see it upright
+    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
+    image = np.asarray(read_image(tmp_path / "turned.png"))
+    assert image.shape == (40, 20, 3)
+    assert image[:20].min() == 255
+    assert image[20:].max() == 0
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK", "I;16"])
+def test_any_mode_becomes_rgb(tmp_path, mode):
+    path = tmp_path / f"x.{'tif' if mode in ('CMYK', 'I;16') else 'png'}"
+    Image.new(mode, (8, 8)).save(path)
+    assert read_image(path).mode == "RGB"

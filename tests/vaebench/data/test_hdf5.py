@@ -1,0 +1,200 @@
+"""The prepared data file: reading it from anywhere, and refusing what is not one."""
+
+import multiprocessing
+import pickle
+from concurrent.futures import ProcessPoolExecutor
+
+import h5py
+import numpy as np
+import pytest
+
+import vaebench.data as data
+from vaebench.core.errors import DataError, MissingPath, NoSpace, UnknownName
+from vaebench.data import source as source_module
+from vaebench.data.base import DataInfo, Factor
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("prepared") / "data.h5"
+    data.prepare("avatars", {"train": 12, "validation": 3, "test": 4, "image_size": 24}, path, workers=1)
+    return path
+
+
+def test_rows_in_the_order_asked_for(path):
+    split = data.open_data(path).splits["train"]
+    everything = split.in_memory()
+    with h5py.File(path) as file:
+        np.testing.assert_array_equal(everything, file["train/images"][:])
+        np.testing.assert_array_equal(split.ids, file["train/ids"][:])
+    rows = np.array([7, 0, 7, 11])
+    np.testing.assert_array_equal(split.images(rows), everything[rows])
+    np.testing.assert_array_equal(split.images(slice(2, 5)), everything[2:5])
+    assert split.images(np.array([], np.int64)).shape == (0, 3, 24, 24)
+
+
+def test_what_is_read_is_a_copy(path):
+    split = data.open_data(path).splits["train"]
+    images = split.images(slice(0, 2))
+    images[:] = 0
+    assert split.images(slice(0, 2)).any()
+
+
+def test_row_out_of_range(path):
+    with pytest.raises(IndexError):
+        data.open_data(path).splits["test"].images(np.array([4]))
+
+
+def test_unknown_split(path):
+    with pytest.raises(UnknownName, match="train"):
+        data.open_data(path).split("trian")
+
+
+def test_pickle_drops_the_map(path):
+    dataset = data.open_data(path)
+    split = dataset.splits["train"]
+    expected = split.in_memory()
+    size = len(pickle.dumps(split))
+    assert size < expected.nbytes
+    copy = pickle.loads(pickle.dumps(dataset)).splits["train"]
+    assert copy._maps == {}
+    np.testing.assert_array_equal(copy.in_memory(), expected)
+
+
+def test_forked_process_opens_for_itself(path):
+    split = data.open_data(path).splits["train"]
+    expected = int(split.in_memory().sum(dtype=np.int64))
+    before = split._maps["images"]
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+
+    def child() -> None:
+        total = int(split.in_memory().sum(dtype=np.int64))
+        queue.put((total, split._maps["images"] is before))
+
+    process = context.Process(target=child)
+    process.start()
+    assert queue.get(timeout=60) == (expected, False)
+    process.join(60)
+
+
+def test_spawned_processes_read_the_same(path):
+    split = data.open_data(path).splits["train"]
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = [future.result(60) for future in [pool.submit(split.in_memory) for _ in range(2)]]
+    for images in results:
+        np.testing.assert_array_equal(images, split.in_memory())
+
+
+def test_missing(tmp_path):
+    with pytest.raises(MissingPath, match=r"nothing\.h5.*prepare"):
+        data.open_data(tmp_path / "nothing.h5")
+    with pytest.raises(MissingPath):
+        data.open_data(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 1000, 0.5, 0.95])
+def test_truncated(path, tmp_path, keep):
+    content = path.read_bytes()
+    short = tmp_path / "short.h5"
+    short.write_bytes(content[: int(keep * len(content)) if keep < 1 else keep])
+    with pytest.raises(DataError, match=r"short\.h5"):
+        data.open_data(short)
+
+
+def test_foreign_files(tmp_path):
+    text = tmp_path / "text.h5"
+    text.write_text("not HDF5 at all" * 100)
+    with pytest.raises(DataError, match="no HDF5"):
+        data.open_data(text)
+    foreign = tmp_path / "foreign.h5"
+    with h5py.File(foreign, "w") as file:
+        file["latents"] = np.zeros(3)
+    with pytest.raises(DataError, match="no prepared data file"):
+        data.open_data(foreign)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: f.attrs.__setitem__("complete", False), "not finished"),
+        (lambda f: f.attrs.__delitem__("format"), "no prepared data file"),
+        (lambda f: f.attrs.__setitem__("schema", 99), "schema 99"),
+        (lambda f: f.attrs.__setitem__("info", "{}"), "description"),
+        (lambda f: f["train"].__delitem__("ids"), "damaged"),
+        (lambda f: f["train"].__delitem__("images"), "damaged"),
+        (lambda f: (f["train"].__delitem__("labels"), f["train"].create_dataset("labels", data=[1])), "lengths"),
+    ],
+)
+def test_damaged_files(path, tmp_path, change, said):
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(path.read_bytes())
+    with h5py.File(copy, "r+") as file:
+        change(file)
+    with pytest.raises(DataError, match=said):
+        data.open_data(copy)
+
+
+def test_compressed_pixels_are_refused(path, tmp_path):
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(path.read_bytes())
+    with h5py.File(copy, "r+") as file:
+        images = file["train/images"][:]
+        del file["train/images"]
+        file["train"].create_dataset("images", data=images, compression="gzip")
+    with pytest.raises(DataError, match="contiguous"):
+        data.open_data(copy)
+
+
+def test_file_gone_after_opening(path, tmp_path):
+    copy = tmp_path / "copy.h5"
+    copy.write_bytes(path.read_bytes())
+    dataset = data.open_data(copy)
+    copy.unlink()
+    with pytest.raises(DataError, match="gone"):
+        dataset.splits["train"].in_memory()
+
+
+def test_nothing_is_left_behind_when_preparation_fails(tmp_path, monkeypatch):
+    def fail(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vaebench.data.avatars.draw_avatars", fail)
+    with pytest.raises(KeyboardInterrupt):
+        data.prepare("avatars", {"train": 2, "validation": 1, "test": 1}, tmp_path / "a.h5")
+    assert not list(tmp_path.iterdir())
+
+
+def test_no_space(tmp_path):
+    with pytest.raises(NoSpace):
+        source_module.require_space(tmp_path, 1 << 60)
+
+
+def test_unknown_data_set(tmp_path):
+    with pytest.raises(UnknownName, match="avatars"):
+        data.prepare("avatar", {}, tmp_path / "a.h5")
+
+
+def test_workers_must_be_positive(tmp_path):
+    with pytest.raises(ValueError, match="positive"):
+        data.prepare("avatars", {}, tmp_path / "a.h5", workers=0)
+
+
+@pytest.mark.parametrize("name", data.DATASETS.names())
+def test_every_source_keeps_the_contract(name):
+    kind = data.DATASETS.get(name)
+    assert issubclass(kind, source_module.ImageSource)
+    assert issubclass(kind.Config, source_module.SourceConfig)
+    assert kind.summary
+    assert next(e.summary for e in data.DATASETS.entries() if e.name == name)
+
+
+def test_description_survives_json():
+    info = DataInfo("x", 8, ("a", "b"), ("p",), "image", (Factor("f", ("u", "v")),), "abc", "MIT", "here", ("n",))
+    assert DataInfo.from_json(info.to_json()) == info
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"factors": 3}', '{"factors": [], "colour": 1}'])
+def test_not_a_description(text):
+    with pytest.raises(DataError):
+        DataInfo.from_json(text)
