@@ -24,6 +24,7 @@ business and no fault.)
 """
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -53,11 +54,11 @@ from vaebench.training.checkpoint import (
     save_weights,
 )
 from vaebench.training.ema import Ema
+from vaebench.training.guard import Guard
 from vaebench.training.metrics_log import MetricsLog
 from vaebench.training.schedule import Schedule, learning_rate_factor
 from vaebench.training.step import Precision, mean_over_processes
 
-_NEVER = 2**62
 _LARGEST_SHARE_OF_TIME_SAVING = 0.05
 
 
@@ -179,8 +180,8 @@ class _Loop:
             name: Ema(trainable.modules[name], config.ema_decay, config.ema_warmup) for name in trainable.ema_of
         }
         self.log = MetricsLog(folder, config.tensorboard) if accelerator.is_main_process else None
-        self.guard = _Guard(accelerator.device, fp16=accelerator.scaler is not None)
-        self.next_save = _NEVER * 1.0
+        self.guard = Guard(accelerator.device, fp16=accelerator.scaler is not None)
+        self.next_save = math.inf
 
     def run(self) -> dict[str, nn.Module]:
         cfg, alone = self.config, self.accelerator.num_processes == 1
@@ -343,30 +344,6 @@ class _Loop:
         if bar is not None:
             bar.start_at(self.step)
         warnings.warn(f"{what}; going on from step {self.step} with another batch there.", stacklevel=2)
-
-
-class _Guard:
-    """Remembers the first step with a non-finite value without making any step wait for the device."""
-
-    def __init__(self, device: torch.device, fp16: bool) -> None:
-        self._device = device
-        self._fp16 = fp16
-        self.reset()
-
-    def reset(self) -> None:
-        self._first = torch.full((), _NEVER, dtype=torch.int64, device=self._device)
-
-    def observe(self, step: int, values: Mapping[str, Tensor]) -> None:
-        watched = [v.detach().float() for k, v in values.items() if not (self._fp16 and k.startswith("gradient_norm"))]
-        finite = torch.isfinite(torch.stack(watched)).all()
-        self._first = torch.where(finite, self._first, self._first.clamp(max=step))
-
-    def first_bad(self) -> int | None:
-        first = self._first
-        if dist.is_initialized() and dist.get_world_size() > 1:
-            dist.all_reduce(first, op=dist.ReduceOp.MIN)
-        step = int(first.item())
-        return step if step != _NEVER else None
 
 
 class _Interruption:

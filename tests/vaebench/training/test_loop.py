@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from vaebench.core.errors import DataError, MismatchError, NumericalError
 from vaebench.training.checkpoint import checkpoint_path, checkpoint_steps, load_checkpoint, load_latest
 from vaebench.training.ema import ema_decay
-from vaebench.training.loop import LoopConfig, _Guard, run_loop, snapshot_path
+from vaebench.training.guard import Guard
+from vaebench.training.loop import LoopConfig, run_loop, snapshot_path
 from vaebench.training.schedule import learning_rate_factor
 
 
@@ -191,7 +192,7 @@ def test_nan_gives_up_after_the_allowed_rollbacks(toy, accelerator, tmp_path):
 
 
 def test_guard_remembers_the_first_bad_step():
-    guard = _Guard(torch.device("cpu"), fp16=False)
+    guard = Guard(torch.device("cpu"), fp16=False)
     for step, value in enumerate([1.0, 2.0, float("inf"), 3.0, float("nan")]):
         guard.observe(step, {"a": torch.tensor(1.0), "b": torch.tensor(value)})
     assert guard.first_bad() == 2
@@ -200,7 +201,7 @@ def test_guard_remembers_the_first_bad_step():
 
 
 def test_guard_leaves_overflowing_gradients_to_the_loss_scaler():
-    guard = _Guard(torch.device("cpu"), fp16=True)
+    guard = Guard(torch.device("cpu"), fp16=True)
     guard.observe(0, {"loss": torch.tensor(1.0), "gradient_norm": torch.tensor(float("inf"))})
     assert guard.first_bad() is None
     guard.observe(1, {"loss": torch.tensor(float("nan")), "gradient_norm": torch.tensor(1.0)})
