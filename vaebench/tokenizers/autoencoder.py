@@ -65,7 +65,7 @@ class AutoencoderNetwork(nn.Module):
         moments = self.autoencoder.encoder(patches)
         if self.autoencoder.quant_conv is not None:
             moments = self.autoencoder.quant_conv(moments)
-        mean, logvar = moments.chunk(2, dim=1)
+        mean, logvar = moments.float().chunk(2, dim=1)  # also under mixed precision
         return Posterior(mean.contiguous(), logvar.clamp(*LOGVAR_RANGE).mul(0.5).exp().contiguous())
 
     def decode(self, latents: Tensor) -> Tensor:

@@ -19,15 +19,17 @@ TOLERANCE = 1e-3
 LARGEST_VALUE = 5.0
 
 
-def check_tokenizer(tokenizer: Tokenizer, image_size: int) -> list[str]:
-    """Try the Tokenizer contract on four images of `image_size` x `image_size`; returns the problems, none if it holds.
+def check_tokenizer(tokenizer: Tokenizer, image_size: int, device: str = "cpu") -> list[str]:
+    """Try the Tokenizer contract on four square images of side `image_size` on `device`, where the tokenizer is.
+
+    Returns the problems, none if the contract holds.
 
     Checked: spec and its stability; posterior's shape (d, f), type, finiteness and std >= 0; determinism; that no
     image's result depends on its batch; images left as they were; decoded shape, type, finiteness, range; the scale
     of reconstructions where they resemble the images; refusal of an image size that f does not divide.
     """
     with torch.inference_mode():
-        return _Check(tokenizer, image_size).run()
+        return _Check(tokenizer, image_size, device).run()
 
 
 def smooth_images(n: int, size: int) -> Tensor:
@@ -37,9 +39,9 @@ def smooth_images(n: int, size: int) -> Tensor:
 
 
 class _Check:
-    def __init__(self, tokenizer: Tokenizer, image_size: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, image_size: int, device: str) -> None:
         self.tokenizer = tokenizer
-        self.images = smooth_images(4, image_size)
+        self.images = smooth_images(4, image_size).to(device)
         self.problems: list[str] = []
 
     def run(self) -> list[str]:
@@ -109,7 +111,7 @@ class _Check:
             f"decoded values reach {largest:.3g}: the scale is not that of the images, [-1, 1]",
         ):
             return
-        x, y = self.images.flatten(), decoded.cpu().flatten()
+        x, y = self.images.flatten(), decoded.flatten()
         if y.std() > 0 and float(torch.corrcoef(torch.stack([x, y]))[0, 1]) > 0.9:
             # It reconstructs; then the best line through (image, reconstruction) must be near the diagonal.
             slope = float(((x - x.mean()) * (y - y.mean())).mean() / x.var(correction=0))
@@ -143,7 +145,7 @@ class _Check:
             return
         size = self.images.shape[-1] + 1
         try:
-            self.tokenizer.encode(smooth_images(1, size))
+            self.tokenizer.encode(smooth_images(1, size).to(self.images))
         except DataError:
             return
         except Exception as error:
