@@ -133,7 +133,7 @@ def _flatten_masks(root: ET.Element) -> None:
 
 
 def _open_colours_and_slots(root: ET.Element) -> None:
-    filled = set()
+    filled: set[str] = set()
     for element in root.iter():
         name = element.get("id", "")
         if name in COLOURED:
