@@ -1,0 +1,222 @@
+"""Reading study folders: every score of every stage in one long table, with the protocol behind each."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from reports.names import BUDGET_KEYS, budget_label
+from vaebench.core.errors import DataError, MissingPath
+from vaebench.core.files import read_json
+from vaebench.core.scores import Score, read_scores
+
+INDEX, SCORES, CURVES = "index.json", "scores.json", "metrics.jsonl"
+
+LONG_COLUMNS: dict[str, str] = {
+    "study": "str", "stage": "str", "kind": "str", "tokenizer": "str", "label": "str", "seed": "Int64", "budget": "str",
+    "steps": "Int64", "cfg": "Float64", "nfe": "Int64", "metric": "str", "vectorisation": "str", "attribute": "str",
+    "value": "float64", "low": "Float64", "high": "Float64", "interval": "str", "n": "Int64", "direction": "str",
+    "baseline": "Float64", "protocol_hash": "str",
+}  # fmt: skip
+"""Columns of the long table and their pandas types; an empty text (never a missing one) means 'does not apply'.
+
+`label` is the tokenizer's name, with that of the study where several studies have a tokenizer of that name.
+"""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a study as its index lists it; `folder` need not exist while the stage is incomplete."""
+
+    id: str
+    kind: str
+    folder: Path
+    tokenizer: str
+    seed: int | None
+    budget: Mapping[str, Any]
+    complete: bool
+    seconds: float | None
+
+    @property
+    def budget_label(self) -> str:
+        """The budget as one canonical string."""
+        return budget_label(self.budget)
+
+    def image(self, name: str) -> Path | None:
+        """Path of an image that the stage left, if it did."""
+        path = self.folder / name
+        return path if self.complete and path.is_file() else None
+
+    def curve(self) -> pd.DataFrame:
+        """The training log, one row per logged step; empty without one. A line cut short by a kill is passed over."""
+        path = self.folder / CURVES
+        rows = []
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:
+                    continue
+        return pd.DataFrame([row for row in rows if isinstance(row, dict) and "step" in row])
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study folder: its index (machine, versions, resolved configuration) and its stages."""
+
+    name: str
+    folder: Path
+    index: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+
+    @property
+    def incomplete(self) -> tuple[Stage, ...]:
+        """Stages that have no result yet."""
+        return tuple(stage for stage in self.stages if not stage.complete)
+
+    def of_kind(self, *kinds: str) -> list[Stage]:
+        """Complete stages of these kinds."""
+        return [stage for stage in self.stages if stage.complete and stage.kind in kinds]
+
+
+@dataclass(frozen=True)
+class Results:
+    """What one or more study folders hold.
+
+    Attributes:
+        studies: the folders.
+        scores: the long table (`LONG_COLUMNS`), one row per score.
+        protocols: protocol hash -> {"metric": name, "protocol": every setting that moves the number}.
+        labels: (study, tokenizer) -> label, in the order of the studies' stages.
+        problems: what could not be read, in plain words; a report says them.
+    """
+
+    studies: tuple[Study, ...]
+    scores: pd.DataFrame
+    protocols: Mapping[str, Mapping[str, Any]]
+    labels: Mapping[tuple[str, str], str]
+    problems: tuple[str, ...] = ()
+
+
+def read_study(folder: Path | str) -> Study:
+    """Read the index of one study folder.
+
+    Raises:
+        MissingPath: the folder is not there, or holds no index.json and so is no study folder.
+        DataError: the index is not what `vaebench study run` writes.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise MissingPath(f"Study folder '{folder}' does not exist.", "Give the output folder of `vaebench study run`.")
+    if not (folder / INDEX).is_file():
+        inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
+        raise MissingPath(
+            f"'{folder}' is not a study folder: it holds no {INDEX} (it holds {inside}).",
+            "Give the output folder of `vaebench study run` or `vaebench quickstart`.",
+        )
+    index = read_json(folder / INDEX)
+    if not isinstance(index, dict) or not isinstance(index.get("stages"), list):
+        raise DataError(f"'{folder / INDEX}' is not the index of a study: it lists no stages.")
+    if index.get("schema", 1) != 1:
+        raise DataError(
+            f"'{folder / INDEX}' has schema {index['schema']!r}; this version reads schema 1.",
+            "Write the report with the version of vaebench that ran the study.",
+        )
+    try:
+        stages = tuple(_stage(folder, entry) for entry in index["stages"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"'{folder / INDEX}' has a stage without {error}.") from error
+    return Study(str(index.get("study") or folder.name), folder, index, stages)
+
+
+def collect(folders: Sequence[Path | str]) -> Results:
+    """Read several study folders into one long table.
+
+    A folder given twice counts once; studies of the same name are told apart by their folder names. Incomplete
+    stages and stages whose scores cannot be read are listed in `problems` and do not stop the others.
+
+    Raises:
+        MissingPath, DataError: as `read_study`; no folder given.
+    """
+    unique = list(dict.fromkeys(Path(os.path.realpath(folder)) for folder in folders))
+    if not unique:
+        raise MissingPath("No study folder was given.", "Give one or more output folders of `vaebench study run`.")
+    studies = _named_apart([read_study(folder) for folder in unique])
+    labels = _labels(studies)
+    rows: list[dict[str, Any]] = []
+    protocols: dict[str, Mapping[str, Any]] = {}
+    problems: list[str] = []
+    for study in studies:
+        for stage in study.stages:
+            if not stage.complete:
+                problems.append(f"{study.name}: stage {stage.id} ({stage.kind}) is not complete.")
+                continue
+            try:
+                scores = read_scores(stage.folder / SCORES) if (stage.folder / SCORES).exists() else []
+            except (DataError, TypeError, ValueError) as error:
+                problems.append(f"{study.name}: the scores of stage {stage.id} cannot be read: {error}")
+                continue
+            for score in scores:
+                rows.append(_row(study, stage, score, labels))
+                protocols[score.protocol_hash] = {"metric": score.metric, "protocol": score.protocol}
+    table = pd.DataFrame(rows, columns=list(LONG_COLUMNS)).astype(LONG_COLUMNS)
+    return Results(tuple(studies), table, protocols, labels, tuple(problems))
+
+
+def _stage(folder: Path, entry: Mapping[str, Any]) -> Stage:
+    path = Path(entry["folder"])
+    return Stage(
+        id=str(entry["id"]),
+        kind=str(entry["kind"]),
+        folder=path if path.is_absolute() else folder / path,
+        tokenizer=str(entry.get("tokenizer") or ""),
+        seed=entry.get("seed"),
+        budget=dict(entry.get("budget") or {}),
+        complete=bool(entry.get("complete")),
+        seconds=entry.get("seconds"),
+    )
+
+
+def _row(study: Study, stage: Stage, score: Score, labels: Mapping[tuple[str, str], str]) -> dict[str, Any]:
+    return {
+        "study": study.name,
+        "stage": stage.id,
+        "kind": stage.kind,
+        "tokenizer": stage.tokenizer,
+        "label": labels.get((study.name, stage.tokenizer), ""),
+        "seed": stage.seed if stage.seed is not None else score.seed,
+        "budget": stage.budget_label,
+        **{key: stage.budget.get(key) for key in BUDGET_KEYS},
+        "vectorisation": score.detail.get("vectorisation") or "",
+        "attribute": score.detail.get("attribute") or "",
+        "interval": score.interval or "",
+        "baseline": score.detail.get("baseline"),
+        **{key: getattr(score, key) for key in ("metric", "value", "low", "high", "n", "direction", "protocol_hash")},
+    }
+
+
+def _named_apart(studies: Iterable[Study]) -> list[Study]:
+    """Give studies that share a name the names of their folders, and a number where these agree too."""
+    studies = list(studies)
+    names = [study.name for study in studies]
+    taken: set[str] = set()
+    result = []
+    for study in studies:
+        name = study.name if names.count(study.name) == 1 else f"{study.name} in {study.folder.name}"
+        stem, count = name, 2
+        while name in taken:
+            name, count = f"{stem} ({count})", count + 1
+        taken.add(name)
+        result.append(Study(name, study.folder, study.index, study.stages))
+    return result
+
+
+def _labels(studies: Sequence[Study]) -> dict[tuple[str, str], str]:
+    every = ((study.name, stage.tokenizer) for study in studies for stage in study.stages)
+    pairs = dict.fromkeys((study, tokenizer) for study, tokenizer in every if tokenizer)
+    names = [tokenizer for _, tokenizer in pairs]
+    return {(s, t): f"{t} ({s})" if names.count(t) > 1 else t for s, t in pairs}

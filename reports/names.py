@@ -1,0 +1,122 @@
+"""How scores are called, grouped and printed. A score that is not listed here is shown under its own name."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+MINUS = "\N{MINUS SIGN}"
+ARROWS = {"higher": "\N{UPWARDS ARROW}", "lower": "\N{DOWNWARDS ARROW}", "none": ""}
+BUDGET_KEYS = ("steps", "cfg", "nfe")
+
+
+@dataclass(frozen=True)
+class MetricName:
+    """Label, table group, digits after the point, one line that says what it is, and whether the main table has it."""
+
+    label: str
+    group: str
+    digits: int
+    meaning: str
+    leading: bool = True
+
+
+RECONSTRUCTION, PROBES, GENERATION, OTHER = "Reconstruction", "Attribute probes", "Generation", "Other scores"
+GROUPS = (RECONSTRUCTION, PROBES, GENERATION, OTHER)
+
+METRICS: dict[str, MetricName] = {
+    "psnr": MetricName("PSNR", RECONSTRUCTION, 2, "Peak signal-to-noise ratio of reconstructions, in dB."),
+    "ssim": MetricName("SSIM", RECONSTRUCTION, 3, "Structural similarity of reconstructions."),
+    "rfid": MetricName("rFID", RECONSTRUCTION, 2, "Fréchet distance between reconstructions and real images."),
+    "probe_macro_f1": MetricName(
+        "Probe macro-F1", PROBES, 3, "F1 of a linear probe that reads attributes off the latents, mean over attributes."
+    ),
+    "probe_average_precision": MetricName(
+        "Probe average precision", PROBES, 3, "Area under precision and recall of the probe, mean over attributes."
+    ),
+    "probe_balanced_accuracy": MetricName(
+        "Probe balanced accuracy", PROBES, 3, "Mean of the recall on both values, mean over attributes.", leading=False
+    ),
+    "probe_top5_recall": MetricName(
+        "Probe top-5 recall", PROBES, 3, "Share of an image's attributes among the probe's top five.", leading=False
+    ),
+    "gfid": MetricName("gFID to real images", GENERATION, 2, "Fréchet distance between samples and real images."),
+    "gfid_vs_reconstructions": MetricName(
+        "gFID to own reconstructions",
+        GENERATION,
+        2,
+        "Fréchet distance between samples and the tokenizer's own reconstructions: what diffusion alone lost.",
+    ),
+    "kid": MetricName("KID", GENERATION, 4, "Kernel distance between samples and real images, unbiased in n."),
+    "precision": MetricName("Precision", GENERATION, 3, "Share of samples that lie among real images."),
+    "recall": MetricName("Recall", GENERATION, 3, "Share of real images that lie among samples."),
+    "density": MetricName("Density", GENERATION, 3, "How densely real images surround the samples."),
+    "coverage": MetricName("Coverage", GENERATION, 3, "Share of real images with a sample close by."),
+}
+
+
+def metric_name(metric: str) -> MetricName:
+    """The catalogue entry of `metric`, or one made of its own name."""
+    return METRICS.get(metric) or MetricName(metric, OTHER, 3, "")
+
+
+def metric_order(metric: str) -> tuple[int, str]:
+    """Sort key: the order of the catalogue, then strangers by name."""
+    known = list(METRICS)
+    return (known.index(metric) if metric in METRICS else len(known), metric)
+
+
+def label_of(metric: str, vectorisation: str | None = None, attribute: str | None = None) -> str:
+    """For example 'Probe macro-F1 (flattened)'."""
+    notes = [note for note in (vectorisation, attribute) if note]
+    return metric_name(metric).label + (f" ({', '.join(notes)})" if notes else "")
+
+
+def budget_label(budget: Mapping[str, object]) -> str:
+    """One canonical string for a sampling and training budget: 'steps=600 cfg=1 nfe=25'; '' for none."""
+    ordered = [key for key in BUDGET_KEYS if key in budget] + sorted(set(budget) - set(BUDGET_KEYS))
+    return " ".join(f"{key}={_plain(budget[key])}" for key in ordered)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Fixed digits with a real minus sign; a dash for a value that is missing or not finite."""
+    if value is None or not math.isfinite(value):
+        return "\N{EM DASH}"
+    text = f"{value:.{digits}f}"
+    if float(text) == 0:
+        text = text.lstrip("-")
+    return text.replace("-", MINUS)
+
+
+def coefficient(r: float) -> str:
+    """A correlation with two digits, or up to four where fewer would make it look like one; 1 is only for exactly 1."""
+    if abs(r) == 1:
+        return number(r, 0)
+    digits = next((digits for digits in (2, 3, 4) if round(abs(r), digits) < 1), 4)
+    return number(math.copysign(min(abs(r), 0.9999), r), digits)
+
+
+def in_prose(label: str) -> str:
+    """A label inside a sentence: 'probe macro-F1', but 'PSNR'."""
+    return label[0].lower() + label[1:] if label[:2].istitle() else label
+
+
+def p_value(p: float) -> str:
+    """'p = 0.33', or 'p < 0.001'."""
+    return f"p {p_plain(p)}" if p < 0.001 else f"p = {p_plain(p)}"
+
+
+def p_plain(p: float) -> str:
+    """'0.33', or '< 0.001'."""
+    return "< 0.001" if p < 0.001 else f"{p:.2f}" if p >= 0.1 else f"{p:.3f}"
+
+
+def listed(names: list[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "none"
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, bool | str):
+        return str(value)
+    return f"{value:g}" if isinstance(value, int | float) else json.dumps(value, sort_keys=True)

@@ -1,0 +1,196 @@
+"""Which figures a report has, from its results: each is drawn, or replaced by the reason why it is not."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reports.collect import Results, Stage
+from reports.comparison import primary_budget, primary_probe, select
+from reports.figures import Look, Picture, Run, attribute_dots, budget_lines, curves, scatter, separate_curves
+from reports.findings import describe
+from reports.names import label_of, listed, metric_name
+from reports.relations import TARGETS, Axis, Relation, predictors, relate
+from vaebench.core.errors import MismatchError
+
+# Names in metrics.jsonl, first choice first; a total may hold other terms.
+RECONSTRUCTION_KEYS = ("loss_reconstruction", "reconstruction", "loss")
+VELOCITY_KEYS = ("loss_velocity", "velocity", "loss")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure with its caption, or (picture None) the notice that stands in its place."""
+
+    title: str
+    caption: str
+    picture: Picture | None = None
+
+
+@dataclass(frozen=True)
+class Leading:
+    """The score variants that a report leads with."""
+
+    probe: Axis | None
+    budget: str
+
+    @classmethod
+    def of(cls, comparison: pd.DataFrame) -> "Leading":
+        """Chosen by fixed rules, not by the outcome."""
+        probe = primary_probe(comparison)
+        return cls(Axis(*probe) if probe else None, primary_budget(comparison))
+
+
+def relation_or_reason(results: Results, comparison: pd.DataFrame, x: Axis, y: Axis, force: bool) -> Relation | str:
+    """The relation, or the message of the protocol mismatch that forbids it."""
+    try:
+        return relate(comparison, results.protocols, x, y, force=force)
+    except MismatchError as error:
+        return str(error)
+
+
+def headline_relations(
+    results: Results, comparison: pd.DataFrame, leading: Leading, force: bool
+) -> dict[str, Relation | str]:
+    """The relations behind the findings, where both scores exist: keys 'probe', 'probe_own', 'psnr', 'psnr_own'."""
+    found = {}
+    for prefix, axis in (("probe", leading.probe), ("psnr", Axis("psnr"))):
+        for suffix, target in (("", TARGETS[0]), ("_own", TARGETS[1])):
+            y = Axis(target, budget=leading.budget)
+            if axis and _exists(comparison, axis) and _exists(comparison, y):
+                found[prefix + suffix] = relation_or_reason(results, comparison, axis, y, force)
+    return found
+
+
+def scatters(relations: Mapping[str, Relation | str], look: Look) -> list[Shown]:
+    """The scatter plots of the headline relations."""
+    titles = {
+        "probe": "Probe score and gFID",
+        "probe_own": "Probe score and gFID to own reconstructions",
+        "psnr": "The confounder: PSNR and gFID",
+        "psnr_own": "The confounder: PSNR and gFID to own reconstructions",
+    }
+    shown = []
+    for key, relation in relations.items():
+        if isinstance(relation, str):
+            shown.append(Shown(titles[key], f"Not drawn. {relation}"))
+        elif relation.points.empty:
+            shown.append(Shown(titles[key], "Not drawn: no tokenizer has both scores."))
+        else:
+            picture = scatter(relation, look, f"scatter-{key.replace('_', '-')}")
+            shown.append(Shown(titles[key], describe(relation), picture))
+    return shown
+
+
+def all_relations(
+    results: Results, comparison: pd.DataFrame, leading: Leading, force: bool
+) -> list[tuple[Axis, Axis, Relation | str]]:
+    """Every score that is not generation's own against both gFIDs at the leading budget, in a fixed order."""
+    comparison = comparison[comparison["attribute"] == ""]
+    targets = [Axis(target, budget=leading.budget) for target in TARGETS]
+    return [
+        (x, y, relation_or_reason(results, comparison, x, y, force))
+        for x in predictors(comparison)
+        for y in targets
+        if _exists(comparison, y)
+    ]
+
+
+def attributes(comparison: pd.DataFrame, leading: Leading) -> tuple[Axis, pd.DataFrame] | None:
+    """The per-attribute scores of the leading probe, or of the first probe that has any."""
+    rows = comparison[comparison["attribute"] != ""]
+    if rows.empty:
+        return None
+    probe = leading.probe
+    if probe is not None:
+        own = rows[(rows["metric"] == probe.metric) & (rows["vectorisation"] == probe.vectorisation)]
+        if len(own):
+            return probe, own
+    first = rows.iloc[0]
+    same = (rows["metric"] == first["metric"]) & (rows["vectorisation"] == first["vectorisation"])
+    return Axis(first["metric"], first["vectorisation"]), rows[same]
+
+
+def attribute_chart(comparison: pd.DataFrame, leading: Leading, look: Look) -> Shown | None:
+    """The dot plot of per-attribute scores."""
+    found = attributes(comparison, leading)
+    if found is None:
+        return None
+    axis, rows = found
+    title = "What a linear probe reads off each latent space"
+    if rows.groupby("label")["protocol_hash"].nunique().max() > 1 or _protocols_differ(rows):
+        return Shown(title, "Not drawn: the tokenizers' probes have different protocols; see the protocol section.")
+    label = label_of(axis.metric, axis.vectorisation).replace("macro-F1", "F1")
+    caption = (
+        f"{label} on the test split, one row per attribute, sorted by the mean over tokenizers. The grey bar is the "
+        "trivial baseline of that attribute: a probe beside its bar reads nothing."
+    )
+    return Shown(title, caption, attribute_dots(rows, look, label))
+
+
+def training_curves(results: Results, look: Look) -> list[Shown]:
+    """Reconstruction loss of tokenizer training on one axis; loss of SiT training in a panel per tokenizer."""
+    shown = []
+    if runs := _runs(results, "train", RECONSTRUCTION_KEYS):
+        picture = curves(runs, look, "reconstruction loss", "curves-train")
+        shown.append(Shown("Tokenizer training", "Faint: as logged; bold: smoothed.", picture))
+    if runs := _runs(results, "sit", VELOCITY_KEYS):
+        caption = (
+            "Every panel has a scale of its own. SiT losses in different latent spaces are not comparable: how large "
+            "and how predictable the target is belongs to the latent space. A lower curve does not mean better samples."
+        )
+        shown.append(Shown("SiT training", caption, separate_curves(runs, look, "velocity loss", "curves-sit")))
+    return shown
+
+
+def budget_charts(comparison: pd.DataFrame, leading: Leading, look: Look) -> list[Shown]:
+    """Both gFIDs against every budget entry that takes several values, the others held at the leading budget."""
+    shown = []
+    for target in TARGETS:
+        rows = comparison[comparison["metric"] == target]
+        lead = rows[rows["budget"] == leading.budget].head(1)
+        for key in ("steps", "cfg", "nfe"):
+            if rows[key].nunique() < 2 or lead.empty:
+                continue
+            fixed = [other for other in ("steps", "cfg", "nfe") if other != key and pd.notna(lead[other].iloc[0])]
+            cells = rows
+            for other in fixed:
+                cells = cells[cells[other] == lead[other].iloc[0]]
+            if cells[key].nunique() < 2:
+                continue
+            others = ", ".join(f"{other} = {lead[other].iloc[0]:g}" for other in fixed)
+            name = f"budget-{target.replace('_', '-')}-{key}"
+            picture = budget_lines(cells, key, others, look, metric_name(target).label, name)
+            caption = f"Bands: {listed(sorted(set(cells['interval']) - {''}))}."
+            shown.append(Shown(f"{metric_name(target).label} against {key}", caption, picture))
+    return shown
+
+
+def _exists(comparison: pd.DataFrame, axis: Axis) -> bool:
+    return not select(comparison, axis.metric, axis.vectorisation, axis.budget).empty
+
+
+def _protocols_differ(rows: pd.DataFrame) -> bool:
+    return bool(rows.groupby("attribute")["protocol_hash"].nunique().max() > 1)
+
+
+def _runs(results: Results, kind: str, keys: tuple[str, ...]) -> list[Run]:
+    several = len(results.studies) > 1
+    runs = []
+    for study in results.studies:
+        for stage in study.of_kind(kind):
+            losses = _losses(stage, keys)
+            if losses is not None and stage.tokenizer:
+                name = f"{stage.id} ({study.name})" if several else stage.id
+                runs.append(Run(name, results.labels[study.name, stage.tokenizer], losses))
+    return runs
+
+
+def _losses(stage: Stage, keys: tuple[str, ...]) -> pd.Series | None:
+    log = stage.curve()
+    for key in keys:
+        if key in log.columns:
+            losses = pd.to_numeric(log.set_index("step")[key], errors="coerce").dropna()
+            losses = losses[~losses.index.duplicated(keep="last")].sort_index()
+            return losses if len(losses) else None
+    return None

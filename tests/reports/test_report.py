@@ -1,0 +1,282 @@
+"""The page: complete, self-contained, escaped, honest, and not troubled by what is missing."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import reports
+from reports.collect import collect
+from reports.names import coefficient, number
+from vaebench.core.errors import MissingPath
+
+VOID = {"meta", "img", "link", "br", "hr", "input", "use", "path", "rect", "line", "circle"}
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes and the text; checks that tags nest."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, Mapping[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag, f"</{tag}> closes another tag"
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def of(self, tag: str) -> list[Mapping[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def report(folder: Path, output: Path, force: bool = False) -> tuple[str, Page]:
+    path = reports.make_report([folder], output, force)
+    assert path == output / "report.html"
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert page.open == [], "every tag is closed"
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids)), "ids are unique"
+    return text, page
+
+
+def said(page: Page) -> str:
+    return re.sub(r"\s+", " ", " ".join(page.text))
+
+
+@pytest.fixture(scope="module")
+def page_of_three(three: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Page]:
+    """Source and parse of the report on three tokenizers."""
+    return report(three, tmp_path_factory.mktemp("out"))
+
+
+def test_a_complete_study_has_every_section(page_of_three: tuple[str, Page]) -> None:
+    _, page = page_of_three
+    sections = [attributes["id"] for attributes in page.of("section")]
+    assert sections == ["findings", "comparison", "prediction", "reconstructions", "samples", "attributes", "training",
+                        "caveats", "protocols", "provenance"]  # fmt: skip
+    assert len(page.of("img")) == 1 + 3 + 3, "originals once, reconstructions and samples of each tokenizer"
+    assert len(page.of("svg")) == 4 + 1 + 2
+    words = said(page)
+    assert "n=3 carries almost nothing" in words
+    assert "neither shown nor refuted" in words
+    assert "send-vae has the lowest gFID to real images; its interval overlaps no other." in words
+    assert "not comparable" in words
+    assert "not the Inception network" in words
+    assert "One training seed" in words
+    assert "Test CPU" in words
+
+
+def test_the_page_loads_nothing(page_of_three: tuple[str, Page]) -> None:
+    text, page = page_of_three
+    for tag, attributes in page.tags:
+        for name in ("src", "href", "xlink:href", "data", "action", "poster", "srcset"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:image/png;base64,")), (tag, name, value)
+    assert not page.of("script")
+    assert not page.of("link")
+    assert "@import" not in text
+    assert not re.search(r"url\((?!#)", text)
+    policy = [a["content"] for a in page.of("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_the_page_can_be_read_without_seeing_it(page_of_three: tuple[str, Page]) -> None:
+    _, page = page_of_three
+    assert all(attributes.get("alt") for attributes in page.of("img"))
+    figures = [attributes for attributes in page.of("svg") if attributes.get("role") == "img"]
+    assert len(figures) == len(page.of("svg"))
+    assert all(attributes.get("aria-label") for attributes in figures)
+    assert all(attributes.get("scope") in ("col", "row", "rowgroup") for attributes in page.of("th"))
+    assert page.of("html")[0]["lang"] == "en"
+
+
+def test_names_from_files_are_escaped(new_study: Callable, tmp_path: Path) -> None:
+    evil = '<script>alert("x")</script> & $\\frac{1}{2}$'
+    writer = new_study(name="<img src=http://x.test/a.png onerror=alert(1)>")
+    for name, shift in ((evil, 0.0), ("b", 0.1), ("c", 0.2)):
+        writer.tokenizer(name, (22 + shift, 30, 0.5 + shift, 60 - 50 * shift, 30 - 40 * shift))
+    folder = writer.finish(
+        config={"title": "</title><script>", "description": "<iframe src=//x.test>", "seeds": ["<b>"]},
+        machine={"<i>cpu</i>": "<u>"}, command=["vaebench", "quickstart", "; rm -rf <x>"],
+    )  # fmt: skip
+    text, page = report(folder, tmp_path / "out")
+    tags = {tag for tag, _ in page.tags}
+    assert not tags & {"script", "iframe", "b", "i", "u"}
+    assert "<script" not in text
+    assert len(page.of("img")) == 7
+    assert evil in "".join(page.text)
+    for figure in (tmp_path / "out" / "figures").iterdir():
+        assert "<script" not in figure.read_text()
+
+
+def test_claims_that_hold_and_that_fail_are_told_apart(new_study: Callable, tmp_path: Path) -> None:
+    for name, sign, words in (
+        ("hold", -1, "The claim holds here, as far as 6 tokenizers can show"),
+        ("fail", 1, "The claim does not hold here"),
+    ):
+        writer = new_study(folder=name)
+        for place in range(6):
+            noise = 0.3 * (-1) ** place
+            gfid = 50 + sign * 2 * place + noise
+            writer.tokenizer(f"t{place}", (22 + (place % 2), 30, 0.5 + 0.02 * place, gfid, gfid - 20), grids=False)
+        words_said = said(report(writer.finish(), tmp_path / f"out-{name}")[1])
+        assert words in words_said
+        assert "leaving one out" in words_said
+        assert "With PSNR held fixed" in words_said
+
+
+def test_a_confounder_is_named(page_of_three: tuple[str, Page]) -> None:
+    assert "cannot tell the two explanations apart" in said(page_of_three[1])
+
+
+def test_overlapping_intervals_mark_nobody_best(new_study: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    for name, gfid in (("a", 50.0), ("b", 51.0), ("c", 52.0)):
+        writer.tokenizer(name, (22, 30, 0.5, gfid, 30), half=0.1)
+    text, page = report(writer.finish(), tmp_path / "out")
+    assert 'class="value best"' not in text
+    assert "a has the lowest gFID to real images, but its interval overlaps those of b and c" in said(page)
+
+
+def test_differing_protocols_are_not_drawn_unless_forced(mixed: Path, tmp_path: Path) -> None:
+    text, page = report(mixed, tmp_path / "out")
+    assert "sampler.nfe (25 against 50)" in said(page)
+    assert 'aria-label="Scatter plot of gFID to real images' not in text
+    text, page = report(mixed, tmp_path / "forced", force=True)
+    assert 'aria-label="Scatter plot of gFID to real images' in text
+    assert "protocols differ (forced)" in said(page)
+
+
+def test_one_tokenizer_only(new_study: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    writer.tokenizer("kl-vae", (22, 30, 0.5, 60, 30))
+    words = said(report(writer.finish(), tmp_path / "out")[1])
+    assert "cannot be told here" in words
+    assert "1 tokenizer: n=1 carries nothing" in words
+
+
+def test_no_grids_and_no_probe(new_study: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    writer.tokenizer("kl-vae", (22, 30, 0.5, 60, 30), grids=False)
+    kept = [stage for stage in writer.stages if stage["kind"] != "probe"]
+    writer.stages = kept
+    _, page = report(writer.finish(), tmp_path / "out")
+    assert "attributes" not in [attributes["id"] for attributes in page.of("section")]
+    assert not page.of("img")
+    assert "No readable PNG." in said(page)
+
+
+def test_a_file_that_is_no_png_is_not_embedded(new_study: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    folder = writer.stage("generate", "a", budget={"steps": 1})
+    (folder / "samples.png").write_text("<svg onload=alert(1)>")
+    text, page = report(writer.finish(), tmp_path / "out")
+    assert "onload" not in text
+    assert "No readable PNG." in said(page)
+
+
+def test_nothing_complete_yet(new_study: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    writer.stage("data", seed=None)
+    writer.stage("train", "kl-vae", complete=False)
+    _, page = report(writer.finish(), tmp_path / "out")
+    words = said(page)
+    assert "No scores yet" in words
+    assert "1 stage is not complete" in words
+    assert "train-kl-vae-s0-1 (train) is not complete" in words
+
+
+def test_budgets_and_seeds(new_study: Callable, tmp_path: Path, score: Callable) -> None:
+    writer = new_study()
+    for name, base in (("a", 50.0), ("b", 60.0)):
+        for seed in (0, 1):
+            for steps in (300, 600):
+                gfid = score("gfid", base * (600 / steps) ** 0.5 + seed, "lower", protocol={"steps": steps})
+                writer.stage("generate", name, seed, {"steps": steps, "cfg": 1.0, "nfe": 25}, scores=[gfid])
+    _, page = report(writer.finish(), tmp_path / "out")
+    words = said(page)
+    assert "gFID to real images against steps" in words
+    assert "Generation at steps=300 cfg=1 nfe=25" in words
+    assert "95% t interval over 2 training seeds" in words
+    assert (tmp_path / "out" / "figures" / "budget-gfid-steps.svg").is_file()
+
+
+def test_a_metric_that_nobody_foresaw_is_shown(new_study: Callable, tmp_path: Path, score: Callable) -> None:
+    writer = new_study()
+    for name, value in (("a", 0.1), ("b", 0.2), ("c", 0.4)):
+        writer.stage("probe", name, scores=[score("mig", value)])
+        writer.stage("generate", name, budget={"steps": 1}, scores=[score("gfid", 50 - 30 * value, "lower")])
+    words = said(report(writer.finish(), tmp_path / "out")[1])
+    assert "Other scores" in words
+    assert words.count("mig") >= 2, "in the comparison and among the predictors"
+
+
+def test_several_studies_on_one_page(three: Path, new_study: Callable, tmp_path: Path) -> None:
+    other = new_study(name="second", folder="second")
+    other.tokenizer("kl-vae", (23, 29, 0.55, 58, 30))
+    path = reports.make_report([three, other.finish()], tmp_path / "out")
+    words = said(Page(path.read_text()))
+    assert "kl-vae (quickstart)" in words
+    assert "kl-vae (second)" in words
+
+
+def test_the_same_study_gives_the_same_page(three: Path, page_of_three: tuple[str, Page], tmp_path: Path) -> None:
+    assert report(three, tmp_path / "again")[0] == page_of_three[0]
+
+
+def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(MissingPath, match="not a study folder"):
+        reports.make_report([tmp_path], tmp_path / "out")
+
+
+def test_reports_never_import_torch(three: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, reports; from pathlib import Path; "
+        f"reports.make_report([Path({str(three)!r})], Path({str(tmp_path / 'out')!r})); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], check=False, cwd=Path(reports.__file__).parents[1]).returncode == 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("r", "text"),
+    [(1.0, "1"), (-1.0, "\N{MINUS SIGN}1"), (0.5, "0.50"), (-0.9981, "\N{MINUS SIGN}0.998"), (0.9999999, "0.9999")],
+)
+def test_a_correlation_never_looks_like_one_unless_it_is(r: float, text: str) -> None:
+    assert coefficient(r) == text
+
+
+def test_numbers_are_printed_plainly() -> None:
+    assert number(-0.001, 2) == "0.00"
+    assert number(float("nan")) == number(None) == "\N{EM DASH}"
+    assert number(-3.14159, 3) == "\N{MINUS SIGN}3.142"
+
+
+def test_problems_reach_the_caveats(new_study: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    (writer.stage("probe", "a") / "scores.json").write_text("not json")
+    folder = writer.finish()
+    (problem,) = collect([folder]).problems
+    assert "cannot be read" in problem
+    assert "cannot be read" in said(report(folder, tmp_path / "out")[1])
