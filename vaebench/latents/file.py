@@ -152,8 +152,14 @@ class LatentFile:
         """
         budget = available_memory() // 2 if ram_budget is None else ram_budget
         if not self.in_memory and self.nbytes <= budget:
-            self._ram = {name: np.array(self._maps[name]) for name in LATENTS}
+            self._ram = {name: self._read_whole(self.extents[name]) for name in LATENTS}
         return self
+
+    def _read_whole(self, extent: Extent) -> np.ndarray:
+        # One plain read is several times faster than touching a map page by page.
+        count = int(np.prod(extent.shape))
+        values: np.ndarray = np.fromfile(self.path, extent.dtype, count, offset=extent.offset)
+        return values.reshape(extent.shape)
 
     def normalisation(self, which: Literal["file", "tokenizer"]) -> LatentNormalisation:
         """The affine map to normalise these latents with.

@@ -3,13 +3,14 @@
 Two orders, each a function of the seed and the epoch:
 
 - ``full``: any permutation of the rows; wants the latents in memory.
-- ``blocks``: blocks of consecutive rows (about 1 MiB) are permuted, and as many as fit a buffer are read one after the
-  other and shuffled together. The disk sees long reads only, and memory is the buffer plus two batches. The blocks
-  start at another row in each epoch, so that no two rows are bound together.
+- ``blocks``: blocks of consecutive rows (about 1 MiB) are permuted, and as many as fit half a buffer are read one after
+  the other and shuffled together, while the other half is used. The disk sees long reads only, and memory is the buffer
+  plus a few batches. The blocks start at another row in each epoch, so that no two rows are bound together.
 """
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,7 +59,7 @@ def batches(
         std: whether to read the standard deviations too.
         drop_last: leave out a smaller last batch.
         ram_budget: bytes for `LatentFile.load`.
-        buffer_bytes: bytes of latents shuffled together in "blocks".
+        buffer_bytes: memory of "blocks"; half of it is shuffled together.
     """
     if batch_size <= 0:
         raise ValueError(f"batch_size must be positive, not {batch_size}.")
@@ -82,15 +83,26 @@ def _from_blocks(
 ) -> Iterator[Batch]:
     row_bytes = latents.nbytes // len(latents) // len(LATENTS) * len(names)
     block = max(1, BLOCK_BYTES // row_bytes)
-    groups = block_order(len(latents), block, max(block, buffer_bytes // row_bytes), seed, epoch)
+    groups = block_order(len(latents), block, buffer_bytes // 2 // row_bytes, seed, epoch)
     capacity = max(sum(stop - start for start, stop in spans) for spans, _ in groups)
-    buffers = [np.empty((capacity, *latents.shape), latents.extents[name].dtype) for name in names]
+    # Two halves: one is read, by a thread, while batches are taken from the other.
+    dtype = latents.extents["mean"].dtype
+    halves = [[np.empty((capacity, *latents.shape), dtype) for _ in names] for _ in groups[:2]]
     left = [np.empty((0, *latents.shape), np.float32) for _ in names]
     left_rows = np.empty(0, np.int64)
-    with latents.path.open("rb", buffering=0) as file:
-        for spans, shuffle in groups:
+    with latents.path.open("rb", buffering=0) as file, ThreadPoolExecutor(1) as reader:
+
+        def read(index: int) -> list[np.ndarray]:
+            buffers = halves[index % 2]
             for name, buffer in zip(names, buffers, strict=True):
-                _read_spans(file, latents, name, spans, buffer)
+                _read_spans(file, latents, name, groups[index][0], buffer)
+            return buffers
+
+        ahead = reader.submit(read, 0)
+        for index, (spans, shuffle) in enumerate(groups):
+            buffers = ahead.result()
+            if index + 1 < len(groups):
+                ahead = reader.submit(read, index + 1)
             rows = np.concatenate([np.arange(start, stop) for start, stop in spans])[shuffle]
             position = 0
             while position < len(rows):
@@ -121,7 +133,7 @@ def block_order(
     Args:
         n: number of rows.
         block: consecutive rows read together.
-        group: rows shuffled together; at least one block.
+        group: rows shuffled together; one block at the least.
         seed, epoch: the order is a function of both.
 
     Returns:

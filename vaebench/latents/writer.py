@@ -110,6 +110,9 @@ class LatentWriter:
         manifest = self.partial / "manifest.json"
         if self.partial.exists() and (not manifest.exists() or read_json(manifest) != self.manifest):
             shutil.rmtree(self.partial)
+        # What a kill or a full disk left half-written would be counted as space that is taken.
+        for leftover in (self._merged, *self.partial.glob(".*.tmp")):
+            leftover.unlink(missing_ok=True)
         missing = sum(stop - start for start, stop in map(self.bounds, self.missing()))
         row_bytes = 2 * self.dtype.itemsize * int(np.prod(self.shape))
         require_space(self.path, (missing + self.rows) * row_bytes)
@@ -126,6 +129,10 @@ class LatentWriter:
 
     def _shard_path(self, shard: int) -> Path:
         return self.partial / f"shard-{shard:06}.npy"
+
+    @property
+    def _merged(self) -> Path:
+        return self.partial / "merged.h5"
 
     def write(self, shard: int, mean: np.ndarray, std: np.ndarray) -> None:
         """Write one shard: means and standard deviations (n, d, h, w) of the rows ``bounds(shard)``, any float type.
@@ -160,7 +167,7 @@ class LatentWriter:
             NoSpace: the disk is full; the shards stay.
         """
         given = self._checked(columns)
-        merged = self.partial / "merged.h5"
+        merged = self._merged
         with no_space_said(self.partial):
             with h5py.File(merged, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
                 file.attrs["format"] = FORMAT

@@ -136,8 +136,12 @@ def test_killed_while_joining(kit, tokenizer, split, tmp_path, monkeypatch):
     with pytest.raises(kit.Killed):
         extract_latents(tokenizer, split, tmp_path / "cut.h5", processes=DiesInTheMerge(), **settings)
     assert not (tmp_path / "cut.h5").exists()
+    partial = tmp_path / "cut.h5.partial"
+    assert (partial / "merged.h5").exists()
+    (partial / ".shard-000001.npy.1.tmp").write_bytes(b"half")
     calls = tokenizer.calls
     assert extract_latents(tokenizer, split, tmp_path / "cut.h5", **settings).id == whole.id
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["cut.h5", "whole.h5"]
     assert tokenizer.calls == calls
 
 
