@@ -30,9 +30,10 @@ SMOKE = {
     "reconstruct": {"bootstrap": 10, "grid": 8},
     "probe": {"probes": [{"vectorisation": "flattened"}, {"vectorisation": "pooled"}], "resamples": 20},
     "sit": {
-        "model": "nano",
-        "shape": {"width": 32, "depth": 1, "heads": 2},
-        "training": {"batch_size": 16, "log_every": 2, "tensorboard": False},
+        "network": {"width": 32, "depth": 1, "heads": 2},
+        "batch_size": 16,
+        "log_every": 2,
+        "tensorboard": False,
     },
     "generate": {"steps": [4, 6], "cfg": [1.0], "nfe": [4], "settings": {"samples": 48, "bootstrap": 10}},
 }

@@ -64,7 +64,8 @@ def prepare_data(
     if str(data) in DATASETS:
         name = str(data)
     elif path.exists():
-        name, options = "folder", {"path": str(path.absolute()), **options}
+        role = "root" if path.is_dir() else "table"
+        name, options = "folder", {role: str(path.absolute()), **options}
     else:
         raise UnknownName(
             f"Data '{data}' is neither a registered data set nor a path.", suggest(str(data), DATASETS.names())

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vaebench.core.config import Config, build
+from vaebench.core.config import Config, build, content_hash
 from vaebench.core.scores import Score
 from vaebench.data import DATASETS, open_data, prepare
 from vaebench.data.show import contact_sheet, prevalence
@@ -12,10 +12,15 @@ from vaebench.stages.base import Context, Estimate, Stage
 
 
 class DataConfig(Config):
-    """Which data set, with which options of its own (image size, split sizes, paths ...)."""
+    """Which data set, with which options of its own (image size, split sizes, paths ...).
+
+    ``files`` is filled in: a hash of the names, sizes and times of the files that the options point at, so that images
+    that changed are read again.
+    """
 
     name: str = "avatars"
     options: dict[str, Any] = {}
+    files: str = ""
 
 
 class DataStage(Stage[DataConfig]):
@@ -27,7 +32,8 @@ class DataStage(Stage[DataConfig]):
     def resolve(self, config: DataConfig) -> DataConfig:
         source = DATASETS.get(config.name)
         options = build(source.Config, config.options, f"data '{config.name}'")
-        return DataConfig(name=config.name, options=options.model_dump(mode="json"))
+        plain = options.model_dump(mode="json")
+        return DataConfig(name=config.name, options=plain, files=_files_state(plain))
 
     def run(self, config: DataConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         path = folder / "data.h5"
@@ -43,3 +49,14 @@ class DataStage(Stage[DataConfig]):
         images = sum(facts["splits"].values())
         pixels = facts["image_size"] ** 2
         return Estimate(seconds=images * (2e-3 + 5e-7 * pixels), disk_bytes=images * (3 * pixels + 256))
+
+
+def _files_state(options: Mapping[str, Any]) -> str:
+    paths = [Path(value) for value in options.values() if isinstance(value, str) and Path(value).exists()]
+    listing = [
+        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
+        for path in paths
+        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+        if file.is_file()
+    ]
+    return content_hash(listing) if listing else ""

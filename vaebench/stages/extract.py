@@ -1,5 +1,6 @@
 """Stage ``extract``: every split of a data set as a latent file."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -53,5 +54,7 @@ class ExtractStage(Stage[ExtractConfig]):
 
     def estimate(self, config: ExtractConfig, facts: Mapping[str, Any]) -> Estimate:
         images = sum(facts["splits"][name] for name in config.splits)
-        size = 2 * facts["latent_numbers"] * (2 if config.dtype == "float16" else 4)
-        return Estimate(flops=images * facts["encode_flops"], disk_bytes=images * size)
+        images += facts["splits"]["train"] if config.flip == "both" else 0
+        size = 2 * math.prod(facts["latent_shape"]) * (2 if config.dtype == "float16" else 4)
+        # Encoding is rather less than half of coding and decoding.
+        return Estimate(flops=0.4 * images * facts["coding_flops"], disk_bytes=images * size)

@@ -1,5 +1,6 @@
 """Stage ``train``: train a tokenizer by a registered method, from scratch or from another tokenizer."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,7 @@ class TrainConfig(Config):
 
 
 class TrainStage(Stage[TrainConfig]):
-    """Leaves ``tokenizer/`` (a diffusers folder, averaged weights), ``metrics.jsonl``, ``tb/`` and ``checkpoints/``.
+    """Leaves ``tokenizer/`` (a diffusers folder, averaged weights), ``metrics.jsonl`` and ``tb/``.
 
     Inputs: ``data``; ``init``, a tokenizer to start from; ``features`` when the method needs a teacher.
     """
@@ -69,6 +70,8 @@ class TrainStage(Stage[TrainConfig]):
         trained = train_tokenizer(method, tokenizer, images, features, teacher, config.training, folder, accelerator)
         if accelerator.is_main_process:
             trained.save(folder / "tokenizer")
+            # They served resuming; with other settings the stage would begin anew, so nothing can use them again.
+            shutil.rmtree(folder / "checkpoints")
         accelerator.wait_for_everyone()
         return []
 
@@ -78,7 +81,7 @@ class TrainStage(Stage[TrainConfig]):
             return Estimate()
         flops, parameters = autoencoder_cost(network, facts["image_size"])
         training = config.training
-        return Estimate(flops=3 * flops * training.batch_size * training.steps, disk_bytes=4 * parameters * 9)
+        return Estimate(flops=3 * flops * training.batch_size * training.steps, disk_bytes=4 * parameters)
 
 
 def autoencoder_cost(network: AutoencoderConfig, image_size: int) -> tuple[float, int]:

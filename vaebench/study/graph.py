@@ -200,11 +200,16 @@ def add_generation(
     sweep = spec.generate
     if not sweep.steps:
         return
+    with_repa = bool((spec.sit.get("repa") or {}).get("weight"))
+    if with_repa and "features" not in graph.nodes:
+        if "data" not in graph.nodes:
+            raise ConfigError("REPA needs teacher features, and these latents come alone.", "Use a study file.")
+        graph.add("features", "features", spec.features, {"data": "data"})
     sit = graph.add(
         f"sit-{tag}",
         "sit",
-        {**spec.sit, "seed": seed, "snapshots": sorted(set(sweep.steps))},
-        latents.get("needs"),
+        {"training": {**spec.sit, "seed": seed, "steps": max(sweep.steps)}, "snapshots": sorted(set(sweep.steps))},
+        {**latents.get("needs", {}), **({"features": "features"} if with_repa else {})},
         latents.get("given"),
         **subject,
     )

@@ -12,7 +12,11 @@ from statistics import mean
 from typing import Any
 
 from vaebench.stages.base import completed
+from vaebench.stages.sit import SiTStageConfig
+from vaebench.stages.train import TrainConfig, autoencoder_cost
 from vaebench.study.graph import Graph
+from vaebench.tokenizers import load_tokenizer
+from vaebench.tokenizers.autoencoder import AutoencoderConfig
 
 # Share of the machine's matrix-product rate that a whole stage reaches, measured with the quickstart on two cores.
 EFFICIENCY = {"train": 0.35, "sit": 0.5, "extract": 0.35, "reconstruct": 0.35, "generate": 0.5}
@@ -33,7 +37,7 @@ class PlannedStage:
 def plan(graph: Graph, root: Path, device: str) -> list[PlannedStage]:
     """The stages in order, with what is done and an estimate of the rest."""
     rate = matmul_rate(device)
-    facts = study_facts(graph)
+    facts = study_facts(graph, root)
     folders = graph.folders(root)
     records = {node_id: completed(folder) for node_id, folder in folders.items()}
     seen: dict[str, list[float]] = {}
@@ -71,8 +75,43 @@ def matmul_rate(device: str) -> float:
     return best
 
 
-def study_facts(graph: Graph) -> dict[str, Any]:
-    """What estimates need to know of a study: image size and split sizes, as far as the data's configuration tells."""
-    options = graph.nodes["data"].config.model_dump()["options"]
-    splits = {name: options.get(name) or 0 for name in ("train", "validation", "test")}
-    return {"image_size": options.get("image_size", 256), "splits": splits}
+def study_facts(graph: Graph, root: Path) -> dict[str, Any]:
+    """What estimates need to know: image and split sizes, classes, latent shape, cost of coding an image.
+
+    Facts come from the prepared data where they exist, else from the data's configuration. Architectures that differ
+    within a study are all counted as the first.
+    """
+    facts: dict[str, Any] = {"splits": dict.fromkeys(("train", "validation", "test"), 0), "classes": 10}
+    data = graph.nodes.get("data")
+    if data is not None:
+        options = data.config.model_dump()["options"]
+        facts["image_size"] = options["image_size"]
+        facts["splits"] |= {name: options[name] for name in facts["splits"] if options.get(name)}
+    prepared = graph.folders(root)["data"] if data is not None else Path(_given(graph, "data"))
+    if completed(prepared) is not None:
+        from vaebench.data import open_data
+
+        dataset = open_data(prepared / "data.h5")
+        facts |= {"image_size": dataset.info.image_size, "classes": len(dataset.info.classes)}
+        facts["splits"] |= {name: len(split) for name, split in dataset.splits.items()}
+    for node in graph.nodes.values():
+        if isinstance(node.config, SiTStageConfig):
+            facts |= {"sit_preset": node.config.training.preset, "sit_network": node.config.training.network}
+    facts["network"], f, d = _architecture(graph)
+    side = max(facts["image_size"] // f, 1)
+    facts["latent_shape"] = (d, side, side)
+    facts["coding_flops"] = autoencoder_cost(facts["network"], facts["image_size"])[0] if facts["network"] else 0.0
+    return facts
+
+
+def _given(graph: Graph, role: str) -> str:
+    return next(node.given[role] for node in graph.nodes.values() if role in node.given)
+
+
+def _architecture(graph: Graph) -> tuple[Any, int, int]:
+    """Network configuration (None for a ready tokenizer), f and d."""
+    for node in graph.nodes.values():
+        if isinstance(node.config, TrainConfig) and isinstance(node.config.network, AutoencoderConfig):
+            return node.config.network, node.config.network.f, node.config.network.latent_channels
+    spec = load_tokenizer(_given(graph, "tokenizer")).spec
+    return None, spec.f, spec.d

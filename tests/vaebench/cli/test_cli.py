@@ -139,8 +139,8 @@ def test_the_whole_way_by_single_commands(tmp_path, monkeypatch):
     assert "probe_macro_f1" in probe.output, probe.output
     rec = run("reconstruct", "send", *data, "--output-dir", "rec", *cpu, "-o", "bootstrap=5")
     assert "psnr" in rec.output, rec.output
-    sit = [word for o in ("sit.shape.width=32", "sit.shape.depth=1", "sit.shape.heads=2", "sit.training.batch_size=8",
-                          "sit.training.tensorboard=false", "sampling.samples=40", "sampling.bootstrap=5")
+    sit = [word for o in ("sit.network.width=32", "sit.network.depth=1", "sit.network.heads=2", "sit.batch_size=8",
+                          "sit.tensorboard=false", "sampling.samples=40", "sampling.bootstrap=5")
            for word in ("-o", o)]  # fmt: skip
     made = run("generate", "latents", "--steps", "2", "--nfe", "2", "--output-dir", "gen", *sit, *cpu)
     assert "gfid_vs_reconstructions" in made.output, made.output

@@ -42,7 +42,7 @@ def test_a_fine_tuned_tokenizer_starts_from_the_one_of_its_seed(smoke_file):
     ("tokenizers=[{name: a, method: kl-vae, init: b}, {name: b, method: kl-vae, init: a}]", ConfigError, "circle"),
     ("tokenizers=[{name: a, method: kl-vae, init: nobody}]", ConfigError, "no entry of this study"),
     ("tokenizers=[{name: a, method: kl-vea}]", UnknownName, "Did you mean 'kl-vae'"),
-    ("sit.training.stepz=3", ConfigError, "stepz"),
+    ("sit.stepz=3", ConfigError, "stepz"),
     ("data.name=avatar", UnknownName, "Did you mean 'avatars'"),
     ("data.options.image_sise=3", ConfigError, "Did you mean 'image_size'"),
 ])  # fmt: skip
