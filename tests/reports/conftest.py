@@ -91,7 +91,7 @@ class StudyWriter:
         )
         self.stage("generate", name, seed, BUDGET, images={"samples.png": _noise(2)} if grids else {}, scores=[
             make_score("gfid", gfid, "lower", half=half, protocol={"network": "mobilenetv2", "nfe": 25}),
-            make_score("gfid_vs_reconstructions", own, "lower", half=half, protocol={"network": "mobilenetv2", "own": True}),
+            make_score("gfid_vs_reconstructions", own, "lower", half=half, protocol={"network": "mobilenetv2"}),
             make_score("kid", 0.02, "lower", half=half),
         ])  # fmt: skip
 

@@ -101,3 +101,18 @@ def test_tables_come_back_from_csv_and_parquet(three: Path, tmp_path: Path) -> N
     protocols = read_json(written["protocols.json"])
     assert protocols.keys() == set(results.scores["protocol_hash"])
     assert {"metric": "gfid", "protocol": {"network": "mobilenetv2", "nfe": 25}} in protocols.values()
+
+
+def test_missing_intervals_and_scores_stay_missing_in_the_files(
+    new_study: Callable, score: Callable, tmp_path: Path
+) -> None:
+    writer = new_study()
+    writer.stage("reconstruct", "a", scores=[score("psnr", 20.0, half=None), score("ssim", 0.8)])
+    writer.stage("reconstruct", "b", scores=[score("psnr", 21.0)])
+    results = collect([writer.finish()])
+    written = write_tables(results, compare(results.scores), tmp_path)
+    for table in (pd.read_parquet(written["wide.parquet"]), pd.read_csv(written["wide.csv"])):
+        by_name = table.set_index("tokenizer")
+        assert pd.isna(by_name.loc["a", "psnr low"])
+        assert by_name.loc["b", "psnr low"] == pytest.approx(21 * 0.98)
+        assert pd.isna(by_name.loc["b", "ssim"])

@@ -11,7 +11,10 @@ import pytest
 
 import reports
 from reports.collect import collect
+from reports.comparison import compare
+from reports.findings import findings
 from reports.names import coefficient, number
+from reports.pictures import Leading, headline_relations
 from vaebench.core.errors import MissingPath
 
 VOID = {"meta", "img", "link", "br", "hr", "input", "use", "path", "rect", "line", "circle"}
@@ -128,20 +131,23 @@ def test_names_from_files_are_escaped(new_study: Callable, tmp_path: Path) -> No
         assert "<script" not in figure.read_text()
 
 
-def test_claims_that_hold_and_that_fail_are_told_apart(new_study: Callable, tmp_path: Path) -> None:
-    for name, sign, words in (
-        ("hold", -1, "The claim holds here, as far as 6 tokenizers can show"),
-        ("fail", 1, "The claim does not hold here"),
-    ):
-        writer = new_study(folder=name)
-        for place in range(6):
-            noise = 0.3 * (-1) ** place
-            gfid = 50 + sign * 2 * place + noise
-            writer.tokenizer(f"t{place}", (22 + (place % 2), 30, 0.5 + 0.02 * place, gfid, gfid - 20), grids=False)
-        words_said = said(report(writer.finish(), tmp_path / f"out-{name}")[1])
-        assert words in words_said
-        assert "leaving one out" in words_said
-        assert "With PSNR held fixed" in words_said
+@pytest.mark.parametrize(
+    ("sign", "verdict", "words"), [(-1, "supports", "claim holds"), (1, "contradicts", "not hold")]
+)
+def test_a_claim_that_holds_or_fails_is_said_so(new_study: Callable, sign: int, verdict: str, words: str) -> None:
+    writer = new_study()
+    for place in range(6):
+        gfid = 50 + sign * 2 * place + 0.3 * (-1) ** place
+        writer.tokenizer(f"t{place}", (22 + place % 2, 30, 0.5 + 0.02 * place, gfid, gfid - 20), grids=False)
+    results = collect([writer.finish()])
+    comparison = compare(results.scores)
+    leading = Leading.of(comparison)
+    relations = headline_relations(results, comparison, leading, force=False)
+    first, *_ = findings(results, comparison, leading.probe, leading.budget, relations)
+    assert first.verdict == verdict
+    assert words in first.text
+    assert "leaving one out" in first.detail
+    assert "With PSNR held fixed" in first.detail
 
 
 def test_a_confounder_is_named(page_of_three: tuple[str, Page]) -> None:
@@ -248,10 +254,10 @@ def test_what_is_no_study_is_refused(tmp_path: Path) -> None:
         reports.make_report([tmp_path], tmp_path / "out")
 
 
-def test_reports_never_import_torch(three: Path, tmp_path: Path) -> None:
+def test_reports_never_import_torch(mixed: Path, tmp_path: Path) -> None:
     code = (
         "import sys, reports; from pathlib import Path; "
-        f"reports.make_report([Path({str(three)!r})], Path({str(tmp_path / 'out')!r})); "
+        f"reports.make_report([Path({str(mixed)!r})], Path({str(tmp_path / 'out')!r})); "
         "sys.exit('torch' in sys.modules)"
     )
     assert (
