@@ -18,7 +18,8 @@ EPSILON = 1e-6
 # gelu(x) = x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)) = x sigmoid(x (LINEAR + CUBIC x^2))
 _LINEAR = 1.5957691216057308
 _CUBIC = 0.044715 * _LINEAR
-_IN_CACHE = 2**17
+# Elements of a scratch (2 MiB), and the least elements of a sample for a loop over samples to pay.
+_IN_CACHE = 2**19
 _LONG_SAMPLE = 2**15
 
 
@@ -96,28 +97,35 @@ class _GatedSum(Function):
 
 
 class _GeluLinear(Function):
+    """Works on a few rows at a time: gelu(hidden) lives in a scratch that stays in cache, and is never stored."""
+
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         flat = hidden.contiguous().view(-1, hidden.shape[-1])
-        active = torch.empty_like(flat)
-        for out, x in zip(active.view(-1).split(_IN_CACHE), flat.view(-1).split(_IN_CACHE), strict=True):
-            torch.mul(x, x, out=out).mul_(_CUBIC).add_(_LINEAR).mul_(x).sigmoid_().mul_(x)
-        ctx.save_for_backward(flat, active, weight)
-        ctx.shape = hidden.shape
-        return torch.addmm(bias, active, weight.t()).view(*hidden.shape[:-1], len(weight))
+        rows = max(1, _IN_CACHE // flat.shape[1])
+        result, scratch = flat.new_empty(len(flat), len(weight)), flat.new_empty(min(rows, len(flat)), flat.shape[1])
+        for x, out in zip(flat.split(rows), result.split(rows), strict=True):
+            active = torch.mul(x, x, out=scratch[: len(x)]).mul_(_CUBIC).add_(_LINEAR).mul_(x).sigmoid_().mul_(x)
+            torch.addmm(bias, active, weight.t(), out=out)
+        ctx.save_for_backward(flat, weight)
+        ctx.shape, ctx.rows = hidden.shape, rows
+        return result.view(*hidden.shape[:-1], len(weight))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        flat, active, weight = ctx.saved_tensors
+        flat, weight = ctx.saved_tensors
         gradient = gradient.reshape(-1, len(weight))
-        of_hidden = gradient @ weight
-        gate, slope = flat.new_empty(2, min(_IN_CACHE, flat.numel())).unbind()
-        for g, x in zip(of_hidden.view(-1).split(_IN_CACHE), flat.view(-1).split(_IN_CACHE), strict=True):
-            s, d = gate[: len(x)], slope[: len(x)]
-            torch.mul(x, x, out=d)
-            torch.mul(d, _CUBIC, out=s).add_(_LINEAR).mul_(x).sigmoid_()
-            # d gelu / dx = s + s (1 - s) x (LINEAR + 3 CUBIC x^2) = s (1 + d - s d)
-            d.mul_(3 * _CUBIC).add_(_LINEAR).mul_(x)
-            g.mul_(d.addcmul_(d, s, value=-1).add_(1).mul_(s))
-        return of_hidden.view(ctx.shape), gradient.t() @ active, gradient.sum(0)
+        of_hidden, of_weight = torch.empty_like(flat), torch.zeros_like(weight)
+        scratch = flat.new_empty(2, min(ctx.rows, len(flat)), flat.shape[1])
+        parts = (tensor.split(ctx.rows) for tensor in (flat, gradient, of_hidden))
+        for x, g, out in zip(*parts, strict=True):
+            s, slope = scratch[:, : len(x)].unbind()
+            torch.mul(x, x, out=slope)
+            torch.mul(slope, _CUBIC, out=s).add_(_LINEAR).mul_(x).sigmoid_()
+            # d gelu / dx = s + s (1 - s) u with u = x (LINEAR + 3 CUBIC x^2), that is s (1 + u - s u)
+            slope.mul_(3 * _CUBIC).add_(_LINEAR).mul_(x)
+            slope.addcmul_(slope, s, value=-1).add_(1).mul_(s)
+            of_weight.addmm_(g.t(), s.mul_(x))
+            torch.mm(g, weight, out=out).mul_(slope)
+        return of_hidden.view(ctx.shape), of_weight, gradient.sum(0)

@@ -43,7 +43,7 @@ def test_gated_sum(tokens):
     agree(fused.gated_sum(x, gate, branch), x + gate * branch, (x, gate, branch))
 
 
-@pytest.mark.parametrize("block", [7, 2**17])
+@pytest.mark.parametrize("block", [7, 40, 2**19])
 def test_gelu_linear(block, monkeypatch):
     monkeypatch.setattr(fused, "_IN_CACHE", block)
     hidden, weight, bias = draw(2, 6, 8), draw(5, 8, seed=1), draw(5, seed=2)
