@@ -105,13 +105,10 @@ def train(
         seed: seed of initial weights, batches and noise.
         context: device and workers.
     """
-    from vaebench.tokenizers import TOKENIZERS
+    from vaebench.tokenizers import load_method
 
     context = context or Context()
-    factory = TOKENIZERS.get(method)
-    if not getattr(factory, "trainable", False):
-        raise UnknownName(f"'{method}' is a ready tokenizer and cannot be trained.", "See: vaebench tokenizers.")
-    needs_teacher = factory(build(factory.Config, options or {}, f"method '{method}'")).needs_teacher
+    needs_teacher = load_method(method, options).needs_teacher
     inputs = {"data": str(prepare_data(data, options=data_options, context=context))}
     if needs_teacher:
         inputs["features"] = str(_cached("features", "teacher", dict(features or {}), inputs, context))

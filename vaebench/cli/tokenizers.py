@@ -34,7 +34,7 @@ def tokenizers(
     from vaebench.tokenizers.check import check_tokenizer
 
     tokenizer = load_tokenizer(check, device=opt.context(device).torch_device())
-    problems = check_tokenizer(tokenizer, image_size)
+    problems = check_tokenizer(tokenizer, image_size, opt.context(device).torch_device())
     print(dump_yaml(tokenizer.spec), end="")
     if problems:
         raise DataError("The tokenizer does not keep the contract: " + "; ".join(problems) + ".")

@@ -89,7 +89,6 @@ class GenerateStage(Stage[GenerateConfig]):
         protocol = {
             **network_protocol,
             "sampler": _sampler(config).model_dump(mode="json"),
-            "nfe": generated.nfe,
             "labels": config.labels,
             "samples": config.samples,
             "rounding": ROUNDING,

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from vaebench.core.config import Config, build
-from vaebench.core.errors import DataError, MismatchError, UnknownName
+from vaebench.core.config import Config
+from vaebench.core.errors import DataError, MismatchError
 from vaebench.core.files import read_json
 from vaebench.core.scores import Score
 from vaebench.core.seeds import torch_generator
@@ -16,10 +16,10 @@ from vaebench.data import open_data
 from vaebench.data.base import ImageSplit
 from vaebench.stages.arrays import load_array
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
-from vaebench.tokenizers import TOKENIZERS, load_tokenizer
+from vaebench.tokenizers import load_method, load_tokenizer
 from vaebench.tokenizers.autoencoder import AutoencoderConfig, resolve_preset
 from vaebench.tokenizers.base import TrainableTokenizer
-from vaebench.tokenizers.method import Method, TeacherSpec
+from vaebench.tokenizers.method import TeacherSpec
 from vaebench.training.tokenizer_training import TokenizerTrainingConfig, train_tokenizer
 
 
@@ -49,14 +49,14 @@ class TrainStage(Stage[TrainConfig]):
     Config = TrainConfig
 
     def resolve(self, config: TrainConfig) -> TrainConfig:
-        options = _method(config).config
+        options = load_method(config.method, config.options).config
         network = resolve_preset(config.network) if config.network is not None else None
         return config.model_copy(update={"options": options.model_dump(mode="json"), "network": network})
 
     def run(self, config: TrainConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         data = require_kind(inputs["data"], ["data"], "data")
         images = open_data(data / "data.h5").splits["train"]
-        method = _method(config)
+        method = load_method(config.method, config.options)
         accelerator = context.accelerator(config.training.mixed_precision)
         if "init" in inputs:
             tokenizer = load_tokenizer(inputs["init"])
@@ -96,14 +96,6 @@ def autoencoder_cost(network: AutoencoderConfig, image_size: int) -> tuple[float
         with FlopCounterMode(display=False) as counter:
             model(torch.empty(1, 3 * network.patch_size**2, side, side))
     return float(counter.get_total_flops()), sum(p.numel() for p in model.parameters())
-
-
-def _method(config: TrainConfig) -> Method:
-    factory = TOKENIZERS.get(config.method)
-    if not getattr(factory, "trainable", False):
-        raise UnknownName(f"'{config.method}' is a ready tokenizer and cannot be trained.", "See: vaebench tokenizers.")
-    method: Method = factory(build(factory.Config, config.options, f"method '{config.method}'"))
-    return method
 
 
 def _features(reference: str, images: ImageSplit) -> tuple[Any, TeacherSpec]:

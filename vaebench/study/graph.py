@@ -126,10 +126,9 @@ def _in_order(entries: Mapping[str, TokenizerEntry]) -> list[str]:
 
 
 def _needs_teacher(entry: TokenizerEntry) -> bool:
-    from vaebench.tokenizers import TOKENIZERS
+    from vaebench.tokenizers import load_method
 
-    method = TOKENIZERS.get(str(entry.method))
-    return bool(method(build(method.Config, entry.options, f"method '{entry.method}'")).needs_teacher)
+    return load_method(str(entry.method), entry.options).needs_teacher
 
 
 def _add_tokenizer(
