@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from scipy.stats import bootstrap
+
+from vaebench.core.errors import TooFewSamples
+from vaebench.metrics import intervals
+from vaebench.metrics.intervals import bootstrap_mean, bootstrap_means, resample_counts
+
+
+def test_agrees_with_scipy() -> None:
+    values = np.random.default_rng(0).gamma(1.5, size=400)
+    low, high = bootstrap_mean(values, np.random.default_rng(1), resamples=4000)
+    theirs = bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=np.random.default_rng(2))
+    assert low == pytest.approx(theirs.confidence_interval.low, abs=0.01)
+    assert high == pytest.approx(theirs.confidence_interval.high, abs=0.01)
+
+
+def test_covers_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    hits = [low <= 1 <= high for low, high in (bootstrap_mean(rng.exponential(size=200), rng) for _ in range(300))]
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.035)
+
+
+def test_columns_share_the_draws_and_chunks_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).standard_normal((50, 2))
+    values[:, 1] = values[:, 0] + 7
+    means = bootstrap_means(values, np.random.default_rng(1), resamples=30)
+    np.testing.assert_allclose(means[:, 1], means[:, 0] + 7)
+    monkeypatch.setattr(intervals, "DRAWS_AT_ONCE", 100)
+    np.testing.assert_array_equal(bootstrap_means(values, np.random.default_rng(1), resamples=30), means)
+
+
+def test_counts() -> None:
+    counts = resample_counts(20, 500, np.random.default_rng(0))
+    assert (counts.sum(1) == 20).all()
+    assert counts.mean(0) == pytest.approx(1, abs=0.25)
+
+
+def test_edges() -> None:
+    rng = np.random.default_rng(0)
+    assert bootstrap_mean(np.array([3.0]), rng) == (3.0, 3.0)
+    low, high = bootstrap_mean(np.ones((5, 4)), rng)
+    assert low.shape == high.shape == (4,)
+    with pytest.raises(TooFewSamples):
+        bootstrap_mean(np.array([]), rng)

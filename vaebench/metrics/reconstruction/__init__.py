@@ -1,0 +1,1 @@
+"""How well a tokenizer gives back an image: PSNR and SSIM, per image."""
