@@ -1,9 +1,10 @@
 """The element-wise parts of a SiT block, written for CPUs: the same formulas with fewer passes over memory.
 
-On a CPU a training step of SiT-S/2 spends a quarter of its time outside matrix products, most of it moving memory and
-computing tanh. What helps: LayerNorm that scales and shifts each sample in its own pass (and gives their gradients in
-its backward), products reduced while they are in cache, and tanh-GELU as x sigmoid(2u), whose sigmoid is vectorised
-better than tanh. Other devices, other precisions and short sequences take the plain formulas.
+On a CPU a training step of SiT-S/2 spends a quarter of its time outside matrix products, most of it moving memory,
+asking the kernel for it, and computing tanh. What helps: products that autograd would copy are not; gelu(hidden) is
+computed a few rows at a time next to its matrix product and recomputed in the backward pass, not stored; and tanh-GELU
+as x sigmoid(2u), whose sigmoid is vectorised better than tanh. The parts are few and large, because every operation is
+a meeting of threads, which is dear on a busy machine. Other devices and precisions take the plain formulas.
 """
 
 from typing import Any
@@ -18,14 +19,8 @@ EPSILON = 1e-6
 # gelu(x) = x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)) = x sigmoid(x (LINEAR + CUBIC x^2))
 _LINEAR = 1.5957691216057308
 _CUBIC = 0.044715 * _LINEAR
-# Elements of a scratch (2 MiB), and the least elements of a sample for a loop over samples to pay.
-_IN_CACHE = 2**19
-_LONG_SAMPLE = 2**15
-
-
-def _per_sample(x: Tensor) -> bool:
-    """Whether a sample is long enough for a loop over samples to cost less than what it saves."""
-    return _fused(x) and x[0].numel() >= _LONG_SAMPLE
+# Elements of a scratch: 8 MiB, which the last level of cache holds.
+_IN_CACHE = 2**21
 
 
 def _fused(x: Tensor) -> bool:
@@ -34,16 +29,13 @@ def _fused(x: Tensor) -> bool:
 
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LN(x) (1 + scale) + shift of tokens (N, T, D) with per-sample shift and scale (N, 1, D); LN has no parameters."""
-    if _per_sample(x):
-        return _ModulatedNorm.apply(x, shift, scale)
-    return torch.addcmul(shift, F.layer_norm(x, x.shape[-1:], eps=EPSILON), 1 + scale)
+    normed, factor = F.layer_norm(x, x.shape[-1:], eps=EPSILON), 1 + scale
+    return _ScaledSum.apply(shift, factor, normed) if _fused(x) else normed * factor + shift
 
 
 def gated_sum(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     """x + gate * branch of tokens (N, T, D) with a per-sample gate (N, 1, D)."""
-    if _per_sample(x):
-        return _GatedSum.apply(x, gate, branch)
-    return x + gate * branch
+    return _ScaledSum.apply(x, gate, branch) if _fused(x) else x + gate * branch
 
 
 def gelu_linear(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -53,47 +45,24 @@ def gelu_linear(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return F.linear(F.gelu(hidden, approximate="tanh"), weight, bias)
 
 
-class _ModulatedNorm(Function):
+class _ScaledSum(Function):
+    """base + factor * x with x (N, T, D), factor (N, 1, D) and base of either shape.
+
+    As torch.addcmul, whose own backward multiplies each input by its constant 1 into a copy first.
+    """
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        x, shift, factor = x.contiguous(), shift.contiguous(), 1 + scale
-        out, mean, rstd = torch.empty_like(x), x.new_empty(*x.shape[:2], 1), x.new_empty(*x.shape[:2], 1)
-        for i in range(len(x)):
-            torch.ops.aten.native_layer_norm.out(
-                x[i], x.shape[-1:], factor[i, 0], shift[i, 0], EPSILON, out0=out[i], out1=mean[i], out2=rstd[i]
-            )
-        ctx.save_for_backward(x, shift, factor, mean, rstd)
-        return out
+    def forward(ctx: Any, base: Tensor, factor: Tensor, x: Tensor) -> Tensor:
+        ctx.save_for_backward(factor, x)
+        ctx.reduced = base.shape != x.shape
+        return torch.addcmul(base, factor, x)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x, shift, factor, mean, rstd = ctx.saved_tensors
-        gradient = gradient.contiguous()
-        of_x, of_shift, of_scale = torch.empty_like(x), torch.empty_like(shift), torch.empty_like(factor)
-        for i in range(len(x)):
-            torch.ops.aten.native_layer_norm_backward.out(
-                gradient[i], x[i], x.shape[-1:], mean[i], rstd[i], factor[i, 0], shift[i, 0], [True, True, True],
-                out0=of_x[i], out1=of_scale[i, 0], out2=of_shift[i, 0],
-            )  # fmt: skip
-        return of_x, of_shift, of_scale
-
-
-class _GatedSum(Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
-        ctx.save_for_backward(gate, branch)
-        return torch.addcmul(x, gate, branch)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gate, branch = ctx.saved_tensors
-        of_gate, product = gate.new_empty(gate.shape), branch.new_empty(branch.shape[1:])
-        for i in range(len(branch)):
-            torch.mul(gradient[i], branch[i], out=product)
-            torch.sum(product, 0, keepdim=True, out=of_gate[i])
-        return gradient, of_gate, gradient * gate
+        factor, x = ctx.saved_tensors
+        of_base = gradient.sum(1, keepdim=True) if ctx.reduced else gradient
+        return of_base, (gradient * x).sum(1, keepdim=True), gradient * factor
 
 
 class _GeluLinear(Function):

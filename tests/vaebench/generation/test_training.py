@@ -90,7 +90,9 @@ def test_samples_depend_on_their_id_only(trained, method):
     assert method == "dopri5" or whole.nfe == 6
     order = np.array([4, 0, 5, 2, 1, 3])
     parts = generate_latents(sit, ids[order], labels[order], config, seed=3, batch_size=4).latents
-    torch.testing.assert_close(parts, whole.latents[order], rtol=1e-4, atol=1e-3)
+    # The steps of dopri5 adapt to the batch, so its samples agree within its tolerance only.
+    tolerance = 2e-2 if method == "dopri5" else 1e-3
+    torch.testing.assert_close(parts, whole.latents[order], rtol=1e-4, atol=tolerance)
     other = generate_latents(sit, ids, labels, config, seed=4, batch_size=6).latents
     assert not torch.allclose(other, whole.latents)
 
