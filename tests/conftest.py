@@ -28,7 +28,7 @@ SMOKE = {
         },
     ],
     "reconstruct": {"bootstrap": 10, "grid": 8},
-    "probe": {"probes": [{"vectorisation": "flattened"}, {"vectorisation": "pooled"}], "resamples": 20},
+    "probe": {"probes": [{"vectorisation": kind, "resamples": 20} for kind in ("flattened", "pooled")]},
     "sit": {
         "network": {"width": 32, "depth": 1, "heads": 2},
         "batch_size": 16,

@@ -16,7 +16,7 @@ from vaebench.generation.sample import SamplerConfig, choose_labels, generate_la
 from vaebench.generation.sit import forward_flops, sit_config
 from vaebench.stages.arrays import load_array, save_array, save_grid
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
-from vaebench.stages.fidelity import distribution_scores, feature_network, fid_score
+from vaebench.stages.fidelity import feature_network, fidelity_scores
 from vaebench.tokenizers import load_tokenizer
 from vaebench.vision import extract
 from vaebench.vision.transforms import ROUNDING, to_uint8
@@ -44,7 +44,7 @@ class GenerateConfig(Config):
     samples: int = 2048
     labels: Literal["balanced", "random"] = "balanced"
     batch_size: int = 128
-    bootstrap: int = 200
+    bootstrap: int = 1000
     per_class: int = 8
     seed: int = 0
 
@@ -90,19 +90,19 @@ class GenerateStage(Stage[GenerateConfig]):
             **network_protocol,
             "sampler": _sampler(config).model_dump(mode="json"),
             "labels": config.labels,
-            "samples": config.samples,
             "rounding": ROUNDING,
             "weights": "EMA",
             "sit_steps": config.steps,
             "sit": {key: value for key, value in training.items() if key not in UNSEEN},
         }
         real, own = (load_array(folders[role] / "train.npy") for role in ("reference", "reconstruct"))
-        against_real = {**protocol, "reference": f"{len(real)} training images"}
-        against_own = {**protocol, "reference": f"the tokenizer's reconstructions of {len(own)} training images"}
+        against_real = {**protocol, "reference": "training images"}
+        against_own = {**protocol, "reference": "the tokenizer's reconstructions of those training images"}
+        options = config.bootstrap, config.seed
         return [
-            fid_score("gfid", features, real, against_real, config.bootstrap, config.seed),
-            fid_score("gfid_vs_reconstructions", features, own, against_own, config.bootstrap, config.seed),
-            *distribution_scores(features, real, against_real, config.seed),
+            *fidelity_scores(("fid",), features, real, against_real, *options, {"fid": "gfid"}),
+            *fidelity_scores(("fid",), features, own, against_own, *options, {"fid": "gfid_vs_reconstructions"}),
+            *fidelity_scores(("kid", "manifold"), features, real, against_real, *options),
         ]
 
     def estimate(self, config: GenerateConfig, facts: Mapping[str, Any]) -> Estimate:

@@ -1,1 +1,72 @@
-"""Stage ``probe``: attribute linear probes on latents."""
+"""Stage ``probe``: attribute linear probes on latents, by every vectorisation asked for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vaebench.core.config import Config
+from vaebench.core.errors import DataError
+from vaebench.core.files import write_json
+from vaebench.core.progress import progress
+from vaebench.core.scores import Score
+from vaebench.core.seeds import numpy_generator
+from vaebench.latents import LatentFile, require_match
+from vaebench.metrics.probing.probe import ProbeConfig, probe
+from vaebench.metrics.probing.report import scores
+from vaebench.stages.base import Context, Estimate, Stage, require_kind
+
+
+class ProbeStageConfig(Config):
+    """Which probes, and the seed of their bootstrap."""
+
+    probes: tuple[ProbeConfig, ...] = (
+        ProbeConfig(vectorisation="flattened"),
+        ProbeConfig(vectorisation="pooled"),
+        ProbeConfig(vectorisation="pca"),
+    )
+    seed: int = 0
+
+
+class ProbeStage(Stage[ProbeStageConfig]):
+    """Leaves the scores and ``notes.json``: what was excluded or deserves a word. Input: ``latents``."""
+
+    kind = "probe"
+    Config = ProbeStageConfig
+
+    def run(self, config: ProbeStageConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
+        latents = require_kind(inputs["latents"], ["extract"], "latents")
+        files = {name: LatentFile(latents / f"{name}.h5") for name in ("train", "validation", "test")}
+        data = files["train"].data
+        splits = []
+        for name, file in files.items():
+            require_match(files["train"], file)
+            if file.attributes is None or not data.attributes:
+                raise DataError(f"Data '{data.name}' have no attributes to probe.", "Use data with attributes.")
+            if file.flipped.any() and name != "train":
+                raise DataError("Probes are scored on images as they are; these latents hold mirrored ones.")
+            splits.append((file.load().stored("mean"), file.attributes))
+        protocol = {
+            "data": data.fingerprint,
+            "latents": "posterior mean, raw",
+            "flip": files["train"].info.transform.flip,
+        }
+        found: list[Score] = []
+        notes = {}
+        with progress("probe", len(config.probes), "probes") as bar:
+            for settings in config.probes:
+                result = probe(
+                    *splits,
+                    settings,
+                    numpy_generator(config.seed, "probe bootstrap", settings.vectorisation),
+                    attributes=data.attributes,
+                    attribute_level=data.attribute_level or "image",
+                    device=context.torch_device(),
+                )
+                found += scores(result, config.seed, protocol)
+                notes[settings.vectorisation] = {"excluded": result.excluded, "notes": list(result.notes)}
+                bar.update(1)
+        write_json(folder / "notes.json", notes)
+        return found
+
+    def estimate(self, config: ProbeStageConfig, facts: Mapping[str, Any]) -> Estimate:
+        return Estimate(seconds=len(config.probes) * 1e-3 * facts["splits"]["train"])

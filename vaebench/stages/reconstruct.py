@@ -14,10 +14,10 @@ from vaebench.core.seeds import numpy_generator, sample_normal
 from vaebench.data import open_data
 from vaebench.data.base import ImageSplit
 from vaebench.metrics.intervals import bootstrap_mean
-from vaebench.metrics.reconstruction import psnr, ssim
+from vaebench.metrics.reconstruction.quality import psnr, ssim
 from vaebench.stages.arrays import load_array, save_array, save_grid
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
-from vaebench.stages.fidelity import fid_score, feature_network
+from vaebench.stages.fidelity import feature_network, fidelity_scores
 from vaebench.tokenizers import load_tokenizer
 from vaebench.tokenizers.base import Tokenizer
 from vaebench.vision import extract
@@ -37,7 +37,7 @@ class ReconstructConfig(Config):
 
     latent: Literal["mean", "sample"] = "mean"
     batch_size: int = 64
-    bootstrap: int = 200
+    bootstrap: int = 1000
     grid: int = 32
     seed: int = 0
 
@@ -75,16 +75,10 @@ class ReconstructStage(Stage[ReconstructConfig]):
                 continue
             originals = split.images(rows)
             scores += _pixel_scores(originals, images, {**protocol, "split": name}, config)
-            scores.append(
-                fid_score(
-                    "rfid",
-                    features,
-                    load_array(reference / "test.npy"),
-                    {**protocol, **network_protocol, "reference": "the same test images, not reconstructed"},
-                    config.bootstrap,
-                    config.seed,
-                )
-            )
+            against_test = {**protocol, **network_protocol, "reference": "the same test images, not reconstructed"}
+            real = load_array(reference / "test.npy")
+            options = config.bootstrap, config.seed
+            scores += fidelity_scores(("fid",), features, real, against_test, *options, {"fid": "rfid"})
             save_grid(folder / "originals.png", originals[: config.grid], columns=8)
             save_grid(folder / "reconstructions.png", images[: config.grid], columns=8)
         return scores
@@ -117,16 +111,17 @@ def _pixel_scores(
     originals: np.ndarray, images: np.ndarray, protocol: dict[str, Any], config: ReconstructConfig
 ) -> list[Score]:
     scores = []
-    for name, per_image in (("psnr", psnr(images, originals)), ("ssim", ssim(images, originals))):
-        low, high = bootstrap_mean(
-            per_image, resamples=config.bootstrap, generator=numpy_generator(config.seed, "bootstrap", name)
-        )
+    for name, measure in (("psnr", psnr), ("ssim", ssim)):
+        pairs = zip(_blocks(originals, config.batch_size), _blocks(images, config.batch_size), strict=True)
+        per_image = torch.cat([measure(*pair) for pair in pairs]).numpy()
+        generator = numpy_generator(config.seed, "bootstrap", name)
+        low, high = bootstrap_mean(per_image, generator, resamples=config.bootstrap)
         scores.append(
             Score(
                 metric=name,
                 value=float(per_image.mean()),
-                low=low,
-                high=high,
+                low=float(low),
+                high=float(high),
                 interval="95% bootstrap over images",
                 n=len(images),
                 seed=config.seed,
@@ -135,3 +130,7 @@ def _pixel_scores(
             )
         )
     return scores
+
+
+def _blocks(images: np.ndarray, size: int) -> tuple[torch.Tensor, ...]:
+    return torch.from_numpy(images).split(size)

@@ -135,7 +135,7 @@ def test_the_whole_way_by_single_commands(tmp_path, monkeypatch):
                  "-o", "options.width=64", "-o", "options.projector_hidden=64")  # fmt: skip
     assert result.exit_code == 0, result.output
     assert run("extract", "send", *data, "--output-dir", "latents", *cpu).exit_code == 0
-    probe = run("probe", "latents", "--output-dir", "probe", *cpu, "-o", "resamples=10")
+    probe = run("probe", "latents", "--output-dir", "probe", *cpu)
     assert "probe_macro_f1" in probe.output, probe.output
     rec = run("reconstruct", "send", *data, "--output-dir", "rec", *cpu, "-o", "bootstrap=5")
     assert "psnr" in rec.output, rec.output
