@@ -46,28 +46,16 @@ def extraction_preview(
 
 def print_plan(graph: Any, root: Path, device: str) -> None:
     """The stages of a graph, what is done, and an estimate of time and disk."""
-    from rich.console import Console
-    from rich.table import Table
-
     from vaebench.study.plan import plan
 
     lines = plan(graph, root, device)
-    table = Table(box=None, pad_edge=False)
-    for column, side in (
-        ("stage", "left"),
-        ("state", "left"),
-        ("time", "right"),
-        ("disk", "right"),
-        ("folder", "left"),
-    ):
-        table.add_column(column, justify=side, no_wrap=True, overflow="ellipsis")  # type: ignore[arg-type]
+    width = max(len(line.id) for line in lines)
+    print(f"{'stage':<{width}}  state  {'time':>8}  {'disk':>10}")
     for line in lines:
-        about = "" if line.done else "~"
-        table.add_row(
-            line.id, "done" if line.done else "to do", about + duration(line.seconds), about + size(line.disk_bytes),
-            line.folder.name,
-        )  # fmt: skip
-    Console().print(table)
+        state, about = ("done", "") if line.done else ("to do", "~")
+        print(
+            f"{line.id:<{width}}  {state:<5}  {about + duration(line.seconds):>8}  {about + size(line.disk_bytes):>10}"
+        )
     todo = [line for line in lines if not line.done]
     time, disk = duration(sum(line.seconds for line in todo)), size(sum(line.disk_bytes for line in todo))
     print(f"{len(lines) - len(todo)} of {len(lines)} stages are done. Left: about {time} here and {disk} in {root}.")

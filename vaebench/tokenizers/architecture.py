@@ -27,6 +27,7 @@ class AutoencoderConfig(Config):
     norm_num_groups: int = Field(default=32, gt=0, description="groups of every GroupNorm; divides all block channels")
     mid_attention: bool = Field(default=True, description="self-attention in the middle block")
     lowest_attention: bool = Field(default=False, description="self-attention at each lowest-resolution residual block")
+    zero_residuals: bool = Field(default=False, description="residual branches begin as zero, which trains faster")
     image_size: int = Field(default=256, gt=0, description="side of the training images; any multiple of f works")
 
     @model_validator(mode="after")
@@ -88,6 +89,7 @@ PRESETS: dict[str, AutoencoderConfig] = {
         patch_size=4,
         layers_per_block=1,
         norm_num_groups=16,
+        zero_residuals=True,
         image_size=64,
     ),
     # Stable Diffusion's VAE (REPA-E's f8d4), and VA-VAE's f16 family (arXiv 2501.01423): channels 128 x multipliers,

@@ -11,6 +11,7 @@ from typing import Self, cast
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.resnet import ResnetBlock2D
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -206,6 +207,11 @@ def build_autoencoder(
     resolved = resolve_preset(config)
     with initialised_by(generator):
         autoencoder = AutoencoderKL(**resolved.diffusers_config())
+    if resolved.zero_residuals:
+        for module in autoencoder.modules():
+            if isinstance(module, ResnetBlock2D):
+                nn.init.zeros_(module.conv2.weight)
+                nn.init.zeros_(module.conv2.bias)
     name = config if isinstance(config, str) else f"f{resolved.f}d{resolved.latent_channels}"
     return DiffusersTokenizer(autoencoder, name=name, method=method, source="initial weights")
 
