@@ -14,7 +14,7 @@ import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 
 from vaebench.metrics.fidelity.frechet import frechet_from_samples
-from vaebench.metrics.fidelity.statistics import Statistics, statistics
+from vaebench.metrics.fidelity.statistics import CHUNK, Statistics, statistics
 from vaebench.metrics.intervals import bootstrap_means
 
 RIDGE = 1e-6
@@ -101,7 +101,11 @@ def influence(
     sides = ((first_features, first, to_second, difference), (second_features, second, to_first, -difference))
     values = []
     for features, side, half_map, towards in sides:
-        centred = features.astype(np.float64) - side.mean
-        influences = 2.0 * (centred @ towards) + (centred**2).sum(1) - ((centred @ half_map) ** 2).sum(1)
+        influences = np.empty(len(features))
+        for start in range(0, len(features), CHUNK):
+            rows = slice(start, start + CHUNK)
+            centred = features[rows].astype(np.float64) - side.mean
+            mapped = centred @ half_map
+            influences[rows] = 2.0 * (centred @ towards) + (centred**2).sum(1) - (mapped**2).sum(1)
         values.append(influences - influences.mean())
     return values[0], values[1]
