@@ -35,7 +35,7 @@ def _cached(kind: str, name: str, config: Settings, inputs: Mapping[str, str], c
     """Run a stage whose folder in the cache is named by its hash."""
     stage = STAGES.get(kind)()
     resolved: Config = stage.resolve(build(stage.Config, config, kind))
-    identity = stage_hash(stage, resolved, {role: input_hash(reference) for role, reference in inputs.items()})
+    identity = stage_hash(stage, resolved, {role: input_hash(role, reference) for role, reference in inputs.items()})
     return execute(stage, resolved, inputs, cache_root() / kind / f"{name}-{identity[:10]}", context).folder
 
 

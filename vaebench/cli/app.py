@@ -1,6 +1,7 @@
 """The ``vaebench`` command: its subcommands, and how errors reach the user."""
 
 import sys
+import warnings
 from typing import Any
 
 import typer
@@ -45,6 +46,11 @@ app.command()(report.report)
 app.command()(quickstart.quickstart)
 
 
+def _plain_warning(message: Warning | str, *_: Any, **__: Any) -> str:
+    return f"Warning: {message}\n"
+
+
 def main() -> None:
     """Entry point of the ``vaebench`` command."""
+    warnings.formatwarning = _plain_warning  # a user wants the message, not the line of our code
     app()

@@ -115,8 +115,16 @@ class Stage(ABC, Generic[C]):
         return Estimate()
 
 
-def input_hash(reference: str) -> str:
-    """Identity of an input: a stage folder's hash, a file's or folder's content hash, or a registered tokenizer's."""
+# Roles that a registered name or a class can fill as well as a path.
+NAMED_ROLES = frozenset({"tokenizer", "init"})
+
+
+def input_hash(role: str, reference: str) -> str:
+    """Identity of an input: a stage folder's hash, a file's or folder's content hash, or a registered tokenizer's.
+
+    Raises:
+        MissingPath: nothing is there, and the role wants a path.
+    """
     path = Path(reference)
     if (path / "stage.json").is_file():
         return str(read_json(path / "stage.json")["hash"])
@@ -125,6 +133,8 @@ def input_hash(reference: str) -> str:
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         return content_hash({str(p.relative_to(path)): sha256_file(p) for p in files})
+    if role not in NAMED_ROLES:
+        raise MissingPath(f"{role.capitalize()} '{reference}' does not exist.")
     from vaebench.tokenizers import load_tokenizer
 
     return content_hash({"tokenizer": reference, "weights": load_tokenizer(reference).spec.checkpoint_hash})
@@ -177,7 +187,7 @@ def execute(
         config = build(stage.Config, config, stage.kind)
     config = stage.resolve(config)
     references = {role: str(reference) for role, reference in inputs.items()}
-    hashes = {role: input_hash(reference) for role, reference in references.items()}
+    hashes = {role: input_hash(role, reference) for role, reference in references.items()}
     identity = stage_hash(stage, config, hashes)
 
     record = completed(folder)

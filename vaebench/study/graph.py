@@ -75,7 +75,7 @@ class Graph:
         needs, given = dict(needs or {}), dict(given or {})
         resolved = stage.resolve(build(stage.Config, config, f"'{node_id}'"))
         hashes = {role: self.nodes[other].hash for role, other in needs.items()}
-        hashes |= {role: input_hash(reference) for role, reference in given.items()}
+        hashes |= {role: input_hash(role, reference) for role, reference in given.items()}
         identity = stage_hash(stage, resolved, hashes)
         self.nodes[node_id] = Node(node_id, kind, resolved, needs, given, identity, **subject)
         return node_id
