@@ -34,7 +34,7 @@ def scores(result: ProbeResult, seed: int | None = None, protocol: Mapping[str, 
         "validation_samples": validation,
         "test_samples": test,
     }
-    interval = f"{100 * config.confidence:g}% percentile bootstrap over test samples, classifiers fixed"
+    interval = f"{100 * config.confidence:g}% bias-centred bootstrap over test samples, classifiers fixed"
 
     def score(metric: str, attribute: str | None, estimate: Estimate) -> Score:
         detail: dict[str, Any] = {

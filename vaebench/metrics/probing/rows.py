@@ -74,7 +74,7 @@ class Rows:
             if self._cache is not None and dtype == torch.float32:
                 yield rows, self._cache[rows]
             else:
-                block = torch.from_numpy(np.ascontiguousarray(self.source[rows]))
+                block = torch.from_numpy(np.require(self.source[rows], requirements=["C", "W"]))
                 yield rows, self.transform(block.to(self.device, dtype))
 
     def mean_and_std(self) -> tuple[Tensor, Tensor]:

@@ -75,6 +75,14 @@ def test_baselines():
         assert outcome.mean.low <= outcome.mean.value <= outcome.mean.high
 
 
+def test_interval_of_the_mean_holds_its_value_where_resampling_is_biased():
+    rng = np.random.default_rng(0)
+    prevalence = np.full(40, 0.05)
+    data = [(rng.standard_normal((n, 3)), (rng.random((n, 40)) < prevalence).astype(np.uint8)) for n in (300, 300, 300)]
+    mean = probe(*data, ProbeConfig(resamples=200), rng).metrics["average_precision"].mean
+    assert mean.low < mean.value < mean.high
+
+
 def test_random_latents_reach_no_more_than_the_baselines():
     rng = np.random.default_rng(0)
     data = [
