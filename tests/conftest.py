@@ -1,6 +1,10 @@
 """What tests of several rooms share: a study small enough to run whole in half a minute on a CPU."""
 
+import os
 from pathlib import Path
+
+# As the command line does, and before anything loads torch: tests often share their cores with something.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
 import yaml
@@ -60,6 +64,4 @@ def smoke_run(smoke_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(autouse=True, scope="session")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Prepared data of the tests go to a folder of their own, not to the user's cache."""
-    import os
-
     os.environ["VAEBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
