@@ -45,7 +45,7 @@ def generate(
     if rest:
         name = next(iter(rest))
         raise ConfigError(f"Unknown section '{name}'.", suggest(name, ["sit", "sampling", "reference"]))
-    sweep = {
+    sweep: dict[str, Any] = {
         "sit": sit,
         "settings": sampling,
         "reference": reference,

@@ -183,19 +183,18 @@ def execute(
         MismatchError: the folder holds the result of another configuration or of other inputs, or is no stage folder.
         NoSpace: the disk is full; what was done so far stays and is taken up by the next run.
     """
-    if not isinstance(config, Config):
-        config = build(stage.Config, config, stage.kind)
-    config = stage.resolve(config)
+    given = config if isinstance(config, Config) else build(stage.Config, config, stage.kind)
+    resolved: Config = stage.resolve(given)
     references = {role: str(reference) for role, reference in inputs.items()}
     hashes = {role: input_hash(role, reference) for role, reference in references.items()}
-    identity = stage_hash(stage, config, hashes)
+    identity = stage_hash(stage, resolved, hashes)
 
     record = completed(folder)
     if record is not None:
         if record["hash"] == identity:
             return Artefact(folder, identity, stage.kind, read_scores(folder / "scores.json"), reused=True)
         raise MismatchError(
-            f"'{folder}' holds {_difference(record, stage, config, hashes)}.", "Choose another --output-dir."
+            f"'{folder}' holds {_difference(record, stage, resolved, hashes)}.", "Choose another --output-dir."
         )
     if folder.exists() and any(folder.iterdir()):
         raise MismatchError(
@@ -209,14 +208,14 @@ def execute(
         began = time.monotonic()
         already = float((partial / "seconds").read_text()) if (partial / "seconds").is_file() else 0.0
         try:
-            scores = stage.run(config, references, partial, context)
+            scores = stage.run(resolved, references, partial, context)
         finally:
             seconds = already + time.monotonic() - began
             if partial.is_dir():
                 (partial / "seconds").write_text(f"{seconds:.3f}")
         (partial / "seconds").unlink()
         with atomic_write(partial / "config.yaml") as temporary:
-            temporary.write_text(dump_yaml(config))
+            temporary.write_text(dump_yaml(resolved))
         write_scores(partial / "scores.json", scores)
         write_json(
             partial / "stage.json",
@@ -224,7 +223,7 @@ def execute(
                 "kind": stage.kind,
                 "hash": identity,
                 "version": stage.version,
-                "config": config.model_dump(mode="json"),
+                "config": resolved.model_dump(mode="json"),
                 "inputs": hashes,
                 "references": {role: _absolute(reference) for role, reference in references.items()},
                 "seconds": round(seconds, 3),

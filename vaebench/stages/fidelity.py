@@ -1,4 +1,4 @@
-"""What reconstruction and generation share: the feature network and the scores of one set of features against another."""
+"""What reconstruction and generation share: the feature network, and the scores of one set of features to another."""
 
 from pathlib import Path
 from typing import Any

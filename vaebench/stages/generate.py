@@ -82,9 +82,8 @@ class GenerateStage(Stage[GenerateConfig]):
         _save_class_grid(folder / "samples.png", images, labels, config.per_class)
 
         network, network_protocol = feature_network(folders["reference"], device)
-        features = extract(
-            network, images.__getitem__, len(images), want=("pooled",), title="features of samples"
-        )["pooled"]
+        title = "features of samples"
+        features = extract(network, images.__getitem__, len(images), want=("pooled",), title=title)["pooled"]
         training = read_json(folders["sit"] / "stage.json")["config"]["training"]
         protocol = {
             **network_protocol,
@@ -107,9 +106,8 @@ class GenerateStage(Stage[GenerateConfig]):
 
     def estimate(self, config: GenerateConfig, facts: Mapping[str, Any]) -> Estimate:
         shape = facts["latent_shape"]
-        network = sit_config(
-            facts.get("sit_preset", "nano"), shape[0], shape[1:], max(facts["classes"], 1), **facts.get("sit_network", {})
-        )
+        preset, overrides = facts.get("sit_preset", "nano"), facts.get("sit_network", {})
+        network = sit_config(preset, shape[0], shape[1:], max(facts["classes"], 1), **overrides)
         guided = 1 if config.cfg == 1 else 2
         flops = config.samples * config.nfe * guided * forward_flops(network, 1)
         flops += 0.6 * config.samples * facts["coding_flops"]

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vaebench.core.config import Config
 from vaebench.core.errors import DataError
 from vaebench.core.files import write_json
@@ -37,14 +39,11 @@ class ProbeStage(Stage[ProbeStageConfig]):
         latents = require_kind(inputs["latents"], ["extract"], "latents")
         files = {name: LatentFile(latents / f"{name}.h5") for name in ("train", "validation", "test")}
         data = files["train"].data
-        splits = []
         for name, file in files.items():
             require_match(files["train"], file)
-            if file.attributes is None or not data.attributes:
-                raise DataError(f"Data '{data.name}' have no attributes to probe.", "Use data with attributes.")
             if file.flipped.any() and name != "train":
                 raise DataError("Probes are scored on images as they are; these latents hold mirrored ones.")
-            splits.append((file.load().stored("mean"), file.attributes))
+        train, validation, test = (_arrays(file) for file in files.values())
         protocol = {
             "data": data.fingerprint,
             "latents": "posterior mean, raw",
@@ -55,7 +54,9 @@ class ProbeStage(Stage[ProbeStageConfig]):
         with progress("probe", len(config.probes), "probes") as bar:
             for settings in config.probes:
                 result = probe(
-                    *splits,
+                    train,
+                    validation,
+                    test,
                     settings,
                     numpy_generator(config.seed, "probe bootstrap", settings.vectorisation),
                     attributes=data.attributes,
@@ -70,3 +71,10 @@ class ProbeStage(Stage[ProbeStageConfig]):
 
     def estimate(self, config: ProbeStageConfig, facts: Mapping[str, Any]) -> Estimate:
         return Estimate(seconds=len(config.probes) * 1e-3 * facts["splits"]["train"])
+
+
+def _arrays(file: LatentFile) -> tuple[np.ndarray, np.ndarray]:
+    """Posterior means as stored (in memory if they fit) and attributes."""
+    if file.attributes is None:
+        raise DataError(f"Latents '{file.path}' have no attributes to probe.", "Use data with attributes.")
+    return file.load().stored("mean"), file.attributes

@@ -5,6 +5,7 @@ reconstructed. The two references are never mixed.
 """
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vaebench.core.files import write_json
 from vaebench.core.scores import Score
 from vaebench.core.seeds import numpy_generator
 from vaebench.data import open_data
+from vaebench.data.base import ImageSplit
 from vaebench.stages.arrays import save_array
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
 from vaebench.stages.features import NetworkConfig
@@ -48,7 +50,7 @@ class ReferenceStage(Stage[ReferenceConfig]):
             rows = choose_rows(len(split), wanted, config.seed, name)
             features = extract(
                 network,
-                lambda index, split=split, rows=rows: split.images(rows[index]),
+                partial(_images, split, rows),
                 len(rows),
                 batch_size=config.batch_size,
                 want=("pooled",),
@@ -67,6 +69,10 @@ class ReferenceStage(Stage[ReferenceConfig]):
             wanted or facts["splits"][name] for name, wanted in (("train", config.train), ("test", config.test))
         )
         return Estimate(seconds=images / 300, disk_bytes=images * 1280 * 4)
+
+
+def _images(split: ImageSplit, rows: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    return split.images(rows[indices])
 
 
 def choose_rows(n: int, wanted: int, seed: int, split: str) -> np.ndarray:

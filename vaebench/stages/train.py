@@ -87,7 +87,7 @@ class TrainStage(Stage[TrainConfig]):
 def autoencoder_cost(network: AutoencoderConfig, image_size: int) -> tuple[float, int]:
     """Floating-point operations of encoding and decoding one image, and the number of parameters."""
     import torch
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):

@@ -43,7 +43,7 @@ class Node:
     @property
     def stage(self) -> Stage[Any]:
         """The stage that carries this node out."""
-        return STAGES.get(self.kind)()  # type: ignore[no-any-return]
+        return STAGES.get(self.kind)()
 
     @property
     def folder_name(self) -> str:
@@ -116,7 +116,7 @@ def _in_order(entries: Mapping[str, TokenizerEntry]) -> list[str]:
         if name in order:
             return
         start = entries[name].init
-        if start in entries:
+        if start is not None and start in entries:
             visit(start, (*below, name))
         order.append(name)
 

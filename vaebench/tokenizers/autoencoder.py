@@ -210,8 +210,8 @@ def build_autoencoder(
     if resolved.zero_residuals:
         for module in autoencoder.modules():
             if isinstance(module, ResnetBlock2D):
-                nn.init.zeros_(module.conv2.weight)
-                nn.init.zeros_(module.conv2.bias)
+                for parameter in module.conv2.parameters():
+                    nn.init.zeros_(parameter)
     name = config if isinstance(config, str) else f"f{resolved.f}d{resolved.latent_channels}"
     return DiffusersTokenizer(autoencoder, name=name, method=method, source="initial weights")
 
