@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
-from vaebench.core.errors import DataError, MissingPath, NoSpace
+from vaebench.core.errors import DataError, MismatchError, MissingPath, NoSpace
 
 
 @contextlib.contextmanager
@@ -96,3 +96,27 @@ def package_file(distribution: str, name: str) -> Path | None:
             found = Path(str(candidate.locate()))
             return found if found.is_file() else None
     return None
+
+
+@contextlib.contextmanager
+def only_process(lock: Path, work: str) -> Iterator[None]:
+    """Hold a lock file that names this process; a lock left by a dead process is taken over.
+
+    The process is known by its number and its start time, because numbers come round again, in containers at once.
+
+    Raises:
+        MismatchError: a living process holds the lock; the message says at what it works.
+    """
+    import psutil
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        number, started = lock.read_text().split()
+        holder = psutil.Process(int(number))
+        if holder.pid != os.getpid() and abs(holder.create_time() - float(started)) < 1:
+            raise MismatchError(f"Process {number} is working on {work}.", "Wait for it, or stop it first.")
+    lock.write_text(f"{os.getpid()} {psutil.Process().create_time()}")
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ import psutil
 
 from vaebench.core.config import Config, build, content_hash, dump_yaml
 from vaebench.core.errors import DataError, MismatchError, MissingPath, NoSpace, VaebenchError
-from vaebench.core.files import atomic_write, read_json, require_space, sha256_file, write_json
+from vaebench.core.files import atomic_write, only_process, read_json, require_space, sha256_file, write_json
 from vaebench.core.scores import Score, read_scores, write_scores
 from vaebench.stages import VERSIONS
 
@@ -204,7 +204,7 @@ def execute(
     partial = partial_folder(folder, identity)
     partial.mkdir(parents=True, exist_ok=True)
     require_space(partial, 32 * 2**20)
-    with _only_run_in(partial), _disk_full_is_said(partial):
+    with only_process(partial / "lock", f"the same stage in '{folder}'"), _disk_full_is_said(partial):
         began = time.monotonic()
         already = float((partial / "seconds").read_text()) if (partial / "seconds").is_file() else 0.0
         try:
@@ -286,23 +286,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
     return {prefix.rstrip("."): value}
-
-
-@contextmanager
-def _only_run_in(folder: Path) -> Iterator[None]:
-    """Refuse to work in a folder in which another live process works."""
-    lock = folder / "lock"
-    if lock.is_file():
-        text = lock.read_text().strip()
-        if text.isdigit() and int(text) != os.getpid() and psutil.pid_exists(int(text)):
-            raise MismatchError(
-                f"Process {text} is working on the same stage in '{folder}'.", "Wait for it, or stop it first."
-            )
-    lock.write_text(str(os.getpid()))
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
 
 
 @contextmanager

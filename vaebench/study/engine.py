@@ -3,15 +3,14 @@
 import datetime
 import multiprocessing
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vaebench.core.config import content_hash
 from vaebench.core.errors import MismatchError
-from vaebench.core.files import read_json, write_json
+from vaebench.core.files import only_process, read_json, write_json
 from vaebench.stages import VERSIONS
 from vaebench.study.spec import StudySpec
 
@@ -92,23 +91,6 @@ def write_index(spec: StudySpec, graph: Any, root: Path) -> None:
     )
 
 
-@contextmanager
-def _only_run_of(root: Path) -> Iterator[None]:
-    import psutil
-
-    lock = root / "stages" / ".lock"
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    if lock.is_file():
-        text = lock.read_text().strip()
-        if text.isdigit() and int(text) != os.getpid() and psutil.pid_exists(int(text)):
-            raise MismatchError(f"Process {text} is running this study.", "Wait for it, or stop it first.")
-    lock.write_text(str(os.getpid()))
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-
-
 def run(spec: StudySpec, graph: Any, root: Path, context: Any, jobs: int = 1) -> None:
     """Run every stage that is not complete.
 
@@ -122,7 +104,7 @@ def run(spec: StudySpec, graph: Any, root: Path, context: Any, jobs: int = 1) ->
     """
     read_index(root, spec)
     root.mkdir(parents=True, exist_ok=True)
-    with _only_run_of(root):
+    with only_process(root / "stages" / ".lock", "this study"):
         write_index(spec, graph, root)
         if jobs == 1:
             for node in graph.nodes.values():

@@ -1,0 +1,139 @@
+import errno
+import json
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from vaebench.core.config import Config
+from vaebench.core.errors import ConfigError, DataError, MismatchError, MissingPath, NoSpace
+from vaebench.core.scores import Score
+from vaebench.stages.base import Context, Stage, execute, input_hash, partial_folder, require_kind
+
+
+class CountConfig(Config):
+    times: int = 3
+
+
+class Count(Stage[CountConfig]):
+    """Counts its runs in a file, and fails as told."""
+
+    kind = "probe"
+    Config = CountConfig
+    failure: BaseException | None = None
+
+    def run(self, config, inputs, folder, context):
+        path = folder / "count"
+        done = int(path.read_text()) if path.exists() else 0
+        while done < config.times:
+            done += 1
+            path.write_text(str(done))
+            if self.failure is not None:
+                raise self.failure
+        return [Score(metric="count", value=done, n=1, direction="none", protocol={})]
+
+
+CPU = Context(device="cpu")
+
+
+def test_a_folder_appears_whole_and_is_reused(tmp_path):
+    first = execute(Count(), {}, {}, tmp_path / "a", CPU)
+    assert not first.reused
+    assert {p.name for p in first.folder.iterdir()} == {"count", "config.yaml", "scores.json", "stage.json"}
+    again = execute(Count(), {}, {}, tmp_path / "a", CPU)
+    assert again.reused
+    assert again.scores == first.scores
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_interrupted_work_is_kept_and_taken_up(tmp_path):
+    stage = Count()
+    stage.failure = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        execute(stage, {}, {}, tmp_path / "a", CPU)
+    assert not (tmp_path / "a").exists()
+    (partial,) = tmp_path.iterdir()
+    assert (partial / "count").read_text() == "1"
+    stage.failure = None
+    assert execute(stage, {}, {}, tmp_path / "a", CPU).scores[0].value == 3
+
+
+def test_other_settings_do_not_take_up_that_work(tmp_path):
+    stage = Count()
+    stage.failure = RuntimeError()
+    with pytest.raises(RuntimeError):
+        execute(stage, {"times": 5}, {}, tmp_path / "a", CPU)
+    stage.failure = None
+    execute(stage, {"times": 2}, {}, tmp_path / "a", CPU)
+    assert (tmp_path / "a" / "count").read_text() == "2"
+
+
+def test_a_result_of_other_settings_is_not_overwritten(tmp_path):
+    execute(Count(), {}, {}, tmp_path / "a", CPU)
+    with pytest.raises(MismatchError, match="times: 3 there, 4 asked"):
+        execute(Count(), {"times": 4}, {}, tmp_path / "a", CPU)
+    assert (tmp_path / "a" / "count").read_text() == "3"
+
+
+def test_a_folder_of_somebody_else_is_not_touched(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "thesis.tex").write_text("x")
+    with pytest.raises(MismatchError, match="not made by this command"):
+        execute(Count(), {}, {}, tmp_path / "a", CPU)
+
+
+def test_the_hash_follows_the_input(tmp_path):
+    source = tmp_path / "input"
+    source.write_text("one")
+    first = execute(Count(), {}, {"data": source}, tmp_path / "a", CPU)
+    source.write_text("two")
+    with pytest.raises(MismatchError, match="another input 'data'"):
+        execute(Count(), {}, {"data": source}, tmp_path / "a", CPU)
+    assert input_hash("data", str(first.folder)) == first.hash
+
+
+def test_a_full_disk_is_said_and_work_is_kept(tmp_path):
+    stage = Count()
+    stage.failure = OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(NoSpace, match="is full"):
+        execute(stage, {}, {}, tmp_path / "a", CPU)
+    stage.failure = None
+    assert execute(stage, {}, {}, tmp_path / "a", CPU).scores[0].value == 3
+
+
+def test_two_processes_do_not_work_on_one_stage(tmp_path):
+    stage = Count()
+    stage.failure = RuntimeError()
+    with pytest.raises(RuntimeError):
+        execute(stage, {}, {}, tmp_path / "a", CPU)
+    (partial,) = tmp_path.iterdir()
+    parent = psutil.Process(os.getppid())
+    (partial / "lock").write_text(f"{parent.pid} {parent.create_time()}")
+    with pytest.raises(MismatchError, match="is working on the same stage"):
+        execute(stage, {}, {}, tmp_path / "a", CPU)
+    (partial / "lock").write_text(f"{parent.pid} {parent.create_time() - 100}")  # an earlier process of that number
+    stage.failure = None
+    assert execute(stage, {}, {}, tmp_path / "a", CPU).scores[0].value == 3
+
+
+def test_what_is_not_there_or_of_another_kind_is_named(tmp_path):
+    with pytest.raises(MissingPath, match="Latents 'nowhere' does not exist"):
+        execute(Count(), {}, {"latents": "nowhere"}, tmp_path / "a", CPU)
+    made = execute(Count(), {}, {}, tmp_path / "a", CPU).folder
+    with pytest.raises(DataError, match="is a 'probe' result"):
+        require_kind(made, ["extract"], "latents")
+    with pytest.raises(DataError, match="no result folder"):
+        require_kind(tmp_path, ["extract"], "latents")
+    with pytest.raises(ConfigError, match="Did you mean 'times'"):
+        execute(Count(), {"time": 1}, {}, tmp_path / "b", CPU)
+
+
+def test_the_record_names_machine_versions_and_inputs(tmp_path):
+    (tmp_path / "x").write_text("1")
+    folder = execute(Count(), {}, {"data": tmp_path / "x"}, tmp_path / "a", CPU).folder
+    record = json.loads((folder / "stage.json").read_text())
+    assert record["device"] == "cpu"
+    assert record["versions"]["torch"]
+    assert Path(record["references"]["data"]) == tmp_path / "x"
+    assert partial_folder(folder, record["hash"]).name.startswith(".a.")
