@@ -16,6 +16,7 @@ from vaebench.metrics.probing.objective import Objective
 from vaebench.metrics.probing.preconditioner import Preconditioner
 from vaebench.metrics.probing.rows import ArrayLike, Rows
 from vaebench.metrics.probing.spectrum import Spectrum, spectrum_of
+from vaebench.metrics.probing.threads import threads, worthwhile
 
 SOLVER_BYTES = 2**29
 ROW_SPACE_ELEMENTS = 2**27
@@ -156,24 +157,39 @@ def _solve(
     rows: Rows, y: np.ndarray, cs: np.ndarray, spectrum: Spectrum, tolerance: float, max_passes: int
 ) -> tuple[Tensor, Tensor, Tensor, int]:
     """Points (width + 1, K), losses (K,), relative gaps (K,) and the number of passes."""
-    rough = Objective(rows, y, cs, spectrum, torch.float32)
+    rough, exact = (Objective(rows, y, cs, spectrum, dtype) for dtype in (torch.float32, torch.float64))
     precondition = Preconditioner(rough)
+    with threads(worthwhile(rough.moments.numel())):
+        points, passes = _approach(rough, precondition, tolerance, max_passes)
+        return _certified(rough, exact, precondition, points.double(), passes, tolerance, max_passes)
+
+
+def _approach(rough: Objective, precondition: Preconditioner, tolerance: float, max_passes: int) -> tuple[Tensor, int]:
+    """Minimise in float32; what takes more than a stretch goes on with a preconditioner of its own."""
     points, first = rough.at_prevalence()
-    open_ = torch.arange(points.shape[1], device=rows.device)
-    target, passes = TARGET * tolerance, 0
+    open_, passes = torch.arange(points.shape[1], device=points.device), 0
     while True:
-        points, open_, spent = _descend(rough, precondition, points, first, open_, target)
+        points, open_, spent = _descend(rough, precondition, points, first, open_, TARGET * tolerance)
         passes += spent
         if not len(open_) or passes >= max_passes:
-            break
+            return points, passes
         precondition.refine(points[:, open_], open_)
         first = rough.evaluate(points[:, open_], open_)
 
-    exact = Objective(rows, y, cs, spectrum, torch.float64)
-    points = points.double()
+
+def _certified(
+    rough: Objective,
+    exact: Objective,
+    precondition: Preconditioner,
+    points: Tensor,
+    passes: int,
+    tolerance: float,
+    max_passes: int,
+) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Check in float64, and go on in float64 with what is not within the tolerance."""
     losses = torch.empty_like(points[0])
     gaps = torch.full_like(losses, torch.inf)
-    open_ = torch.arange(len(losses), device=rows.device)
+    open_, target = torch.arange(len(losses), device=points.device), TARGET * tolerance
     while True:
         first = exact.evaluate(points[:, open_], open_)
         passes += 1

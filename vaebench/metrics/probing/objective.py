@@ -12,6 +12,7 @@ from torch.nn.functional import softplus
 from vaebench.metrics.probing.lbfgs import Evaluation
 from vaebench.metrics.probing.rows import Rows, times
 from vaebench.metrics.probing.spectrum import Spectrum
+from vaebench.metrics.probing.threads import threads
 
 
 class Objective:
@@ -25,10 +26,12 @@ class Objective:
         c: (K,) inverse penalty strength of every problem.
         curvature: (K,) second derivative by the intercept, C sum_i p_i (1 - p_i), where each problem was last
             evaluated.
+        threads: torch threads for passes over the rows, those at construction.
     """
 
     def __init__(self, rows: Rows, y: np.ndarray, cs: np.ndarray, spectrum: Spectrum, dtype: torch.dtype) -> None:
         self.rows, self.dtype, self.spectrum = rows, dtype, spectrum.to(dtype)
+        self.threads = torch.get_num_threads()
         n, width = rows.shape
         labels = torch.from_numpy(y).to(rows.device)
         moments = torch.zeros(width, y.shape[1], dtype=torch.float64, device=rows.device)
@@ -56,13 +59,14 @@ class Objective:
         c, moments, positives = self.c[columns], self.moments[:, columns], self.positives[columns]
         products = torch.zeros_like(moments)
         total, squares, losses = (torch.zeros_like(c) for _ in range(3))
-        for _, block in self.rows.blocks(self.dtype, len(columns)):
-            margins = times(block, weights).add_(intercept)
-            losses += softplus(margins, threshold=50).sum(0)
-            p = margins.sigmoid_()
-            total += p.sum(0)
-            squares += torch.linalg.vecdot(p, p, dim=0)
-            products += times(block.T, p)
+        with threads(self.threads):
+            for _, block in self.rows.blocks(self.dtype, len(columns)):
+                margins = times(block, weights).add_(intercept)
+                losses += softplus(margins, threshold=50).sum(0)
+                p = margins.sigmoid_()
+                total += p.sum(0)
+                squares += torch.linalg.vecdot(p, p, dim=0)
+                products += times(block.T, p)
         self.curvature[columns] = c * (total - squares)
         gradient = torch.cat([c * (products - moments) + weights, (c * (total - positives))[None]])
         double = weights.double()
@@ -72,9 +76,10 @@ class Objective:
     def spread(self, points: Tensor, columns: Tensor) -> list[Tensor]:
         """p_i (1 - p_i) per block of rows."""
         low, spread = points.to(self.dtype), []
-        for _, block in self.rows.blocks(self.dtype, len(columns)):
-            p = times(block, low[:-1]).add_(low[-1]).sigmoid_()
-            spread.append(p - p * p)
+        with threads(self.threads):
+            for _, block in self.rows.blocks(self.dtype, len(columns)):
+                p = times(block, low[:-1]).add_(low[-1]).sigmoid_()
+                spread.append(p - p * p)
         return spread
 
     def hessian(self, points: Tensor, columns: Tensor) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -91,12 +96,13 @@ class Objective:
             result = vectors.clone()
             result[-1] = 0
             largest = torch.zeros_like(c)
-            for (_, block), diagonal in zip(self.rows.blocks(self.dtype, len(columns)), spread, strict=True):
-                change = times(block, low[:-1]).add_(low[-1])
-                largest = torch.maximum(largest, torch.linalg.vector_norm(change, torch.inf, dim=0))
-                change *= diagonal if len(positions) == len(columns) else diagonal[:, positions]
-                result[:-1] += c * times(block.T, change)
-                result[-1] += c * change.sum(0)
+            with threads(self.threads):
+                for (_, block), diagonal in zip(self.rows.blocks(self.dtype, len(columns)), spread, strict=True):
+                    change = times(block, low[:-1]).add_(low[-1])
+                    largest = torch.maximum(largest, torch.linalg.vector_norm(change, torch.inf, dim=0))
+                    change *= diagonal if len(positions) == len(columns) else diagonal[:, positions]
+                    result[:-1] += c * times(block.T, change)
+                    result[-1] += c * change.sum(0)
             return result, largest
 
         return product

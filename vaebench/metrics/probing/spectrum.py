@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vaebench.metrics.probing.rows import Rows
+from vaebench.metrics.probing.threads import threads, worthwhile
 
 FULL_WIDTH = 2048
 SKETCH_RANK = 512
@@ -55,7 +56,9 @@ def spectrum_of(rows: Rows) -> Spectrum:
     """
     n, width = rows.shape
     if width <= FULL_WIDTH:
-        values, vectors = torch.linalg.eigh(rows.gram())
+        gram = rows.gram()
+        with threads(worthwhile(gram.numel())):
+            values, vectors = torch.linalg.eigh(gram)
         return Spectrum(values.clamp(min=0).float(), vectors.float(), torch.inf)
     rank = min(SKETCH_RANK, n, width)
     generator = torch.Generator().manual_seed(0)
