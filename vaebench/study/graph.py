@@ -102,7 +102,8 @@ def build_graph(spec: StudySpec) -> Graph:
     entries = {entry.name: entry for entry in spec.tokenizers}
     for seed, name in itertools.product(spec.seeds, _in_order(entries)):
         tokenizer = _add_tokenizer(graph, spec, entries[name], entries, seed)
-        add_evaluation(graph, spec, name, seed, tokenizer)
+        if entries[name].evaluate:
+            add_evaluation(graph, spec, name, seed, tokenizer)
     return graph
 
 

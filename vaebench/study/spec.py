@@ -25,6 +25,7 @@ class TokenizerEntry(Config):
         options: settings of the method.
         network: preset or architecture, when trained from scratch. Default: the study's.
         training: settings that replace the study's ``training``.
+        evaluate: false for one that only serves as a start for others.
     """
 
     name: str
@@ -34,6 +35,7 @@ class TokenizerEntry(Config):
     options: dict[str, Any] = {}
     network: str | dict[str, Any] | None = None
     training: dict[str, Any] = {}
+    evaluate: bool = True
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TokenizerEntry":
@@ -86,8 +88,8 @@ class StudySpec(Config):
     @model_validator(mode="after")
     def _names_fit(self) -> "StudySpec":
         names = [entry.name for entry in self.tokenizers]
-        if not names:
-            raise ValueError("a study needs at least one tokenizer")
+        if not any(entry.evaluate for entry in self.tokenizers):
+            raise ValueError("a study needs at least one tokenizer to evaluate")
         if len(set(names)) < len(names):
             raise ValueError(f"tokenizer names must differ, got {', '.join(names)}")
         if not self.seeds:

@@ -51,6 +51,13 @@ def test_mistakes_are_found_before_anything_runs(smoke_file, override, error, me
         graph(smoke_file, override)
 
 
+def test_a_tokenizer_that_is_only_a_start_is_not_evaluated(smoke_file):
+    two = "tokenizers=[{name: base, method: kl-vae, evaluate: false}, {name: kl-vae, method: kl-vae, init: base}]"
+    nodes = graph(smoke_file, two).nodes
+    assert nodes["train-kl-vae-s0"].needs["init"] == "train-base-s0"
+    assert {node.tokenizer for node in nodes.values() if node.kind in {"extract", "probe", "sit"}} == {"kl-vae"}
+
+
 def test_a_ready_tokenizer_is_extracted_once_for_all_seeds(smoke_run, smoke_file):
     folder = next((smoke_run / "stages").glob("train-kl-vae-*"))
     nodes = graph(smoke_file, "seeds=[0,1]", f"tokenizers=[{{name: ready, load: '{folder}'}}]").nodes
