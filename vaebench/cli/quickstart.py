@@ -1,5 +1,6 @@
 """``vaebench quickstart``: a study that ships, and nothing else."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,7 +10,7 @@ from vaebench.cli.study import Jobs, SeedOption, _overrides, run_study
 
 
 def quickstart(
-    data: Annotated[str, typer.Option(help="avatars, or fashion-mnist.")] = "avatars",
+    data: Annotated[str, typer.Option(help="avatars, fashion-mnist, or a folder or table of your images.")] = "avatars",
     output_dir: opt.OutputDir = None,
     override: opt.Overrides = None,
     device: opt.Device = "auto",
@@ -21,5 +22,22 @@ def quickstart(
 
     Example: vaebench quickstart --output-dir runs/quickstart
     """
-    study = "quickstart" if data == "avatars" else f"quickstart-{data}"
-    run_study(study, output_dir, _overrides(override, seed), device, jobs, dry_run)
+    root = output_dir or Path("runs") / ("quickstart" if data == "avatars" else f"quickstart-{Path(data).stem}")
+    run_study("quickstart", root, [*other_data(data), *_overrides(override, seed)], device, jobs, dry_run)
+
+
+def other_data(data: str) -> list[str]:
+    """Overrides that put the quickstart study on other data."""
+    from vaebench.core.errors import UnknownName, suggest
+    from vaebench.data import DATASETS
+
+    path = Path(data)
+    if data == "avatars":
+        return []
+    if data in DATASETS:
+        return [f"study=quickstart-{data}", f"data.name={data}"]
+    if path.exists():
+        role = "root" if path.is_dir() else "table"
+        place = f"data.options={{image_size: 64, {role}: '{path.absolute()}'}}"
+        return [f"study=quickstart-{path.stem}", "data.name=folder", place]
+    raise UnknownName(f"Data '{data}' is neither a registered data set nor a path.", suggest(data, DATASETS.names()))

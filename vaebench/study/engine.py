@@ -8,13 +8,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from pathlib import Path
 from typing import Any
 
-from vaebench.core.config import content_hash
+from vaebench.core.config import content_hash, dump_yaml
 from vaebench.core.errors import MismatchError
-from vaebench.core.files import only_process, read_json, write_json
+from vaebench.core.files import atomic_write, only_process, read_json, write_json
 from vaebench.stages import VERSIONS
 from vaebench.study.spec import StudySpec
 
 INDEX_SCHEMA = 1
+# What a study that was stopped before its index was written may have left.
+OWN = frozenset({"stages", "study.yaml"})
 
 
 def study_hash(spec: StudySpec) -> str:
@@ -42,7 +44,7 @@ def read_index(root: Path, spec: StudySpec | None = None) -> dict[str, Any] | No
     """
     path = root / "index.json"
     if not path.is_file():
-        if root.is_dir() and any(entry.name != "stages" for entry in root.iterdir()):
+        if root.is_dir() and any(entry.name not in OWN for entry in root.iterdir()):
             raise MismatchError(
                 f"'{root}' is not empty and holds no study.", "Choose another --output-dir, or an empty folder."
             )
@@ -56,7 +58,7 @@ def read_index(root: Path, spec: StudySpec | None = None) -> dict[str, Any] | No
 
 
 def write_index(spec: StudySpec, graph: Any, root: Path) -> None:
-    """Write what the study consists of and what of it is complete."""
+    """Write ``study.yaml`` (the resolved study) and ``index.json``: what it consists of and what of it is complete."""
     from vaebench.stages.base import completed, machine, versions
 
     folders = graph.folders(root)
@@ -76,6 +78,8 @@ def write_index(spec: StudySpec, graph: Any, root: Path) -> None:
                 "seconds": record["seconds"] if record else None,
             }
         )
+    with atomic_write(root / "study.yaml") as temporary:
+        temporary.write_text(dump_yaml(spec))
     write_json(
         root / "index.json",
         {
@@ -85,6 +89,7 @@ def write_index(spec: StudySpec, graph: Any, root: Path) -> None:
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "machine": machine(),
             "versions": versions(),
+            "command": "vaebench study run study.yaml --output-dir OUTPUT_DIR",
             "config": spec.model_dump(mode="json"),
             "stages": stages,
         },
