@@ -1,6 +1,6 @@
 """How long a finished quickstart takes when it is asked for again.
 
-Run: ``python tests/benchmarks/rerun.py STUDY_DIR`` on the folder of a finished ``vaebench quickstart``. Prints the seconds
+Run: ``python tests/benchmarks/rerun.py STUDY_DIR`` on the folder of a finished quickstart. Prints the seconds
 of five runs and of starting Python alone, checks that no file changed, and ends with 1 if the median is not below 5 s.
 """
 
