@@ -136,8 +136,9 @@ class DiffusersTokenizer(TrainableTokenizer):
     def decoder_last_weight(self) -> nn.Parameter:
         return cast(nn.Parameter, self.network.autoencoder.decoder.conv_out.weight)
 
-    def with_identity(self, name: str, method: str, source: str) -> Self:
-        return type(self)(self.network.autoencoder, name, method, source, self._normalisation)
+    def with_identity(self, name: str, method: str, source: str, *, retrained: bool = False) -> Self:
+        normalisation = None if retrained else self._normalisation
+        return type(self)(self.network.autoencoder, name, method, source, normalisation)
 
     def save(self, folder: Path) -> None:
         """Write a diffusers folder (config.json, safetensors) and `tokenizer.json`."""

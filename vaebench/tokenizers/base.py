@@ -160,8 +160,9 @@ class TrainableTokenizer(Tokenizer):
         """Weight of the decoder's last convolution, where the GAN's adaptive weight is measured."""
 
     @abstractmethod
-    def with_identity(self, name: str, method: str, source: str) -> Self:
-        """The same network under another name in its spec, e.g. after training has changed what it is."""
+    def with_identity(self, name: str, method: str, source: str, *, retrained: bool = False) -> Self:
+        """The same network under another name in its spec. When it was retrained, a published normalisation is dropped:
+        its statistics are no longer those of the latents."""
 
 
 def check_images(images: Tensor, f: int) -> None:

@@ -158,7 +158,7 @@ def train_tokenizer(
         training.batches.close()
     tokenizer.network.load_state_dict(averaged["tokenizer"].state_dict())
     source = f"{config.steps} steps of {method.name}, seed {config.seed}"
-    trained = tokenizer.with_identity(method.name, method.name, source)
+    trained = tokenizer.with_identity(method.name, method.name, source, retrained=True)
     trained.network.eval()
     return trained
 

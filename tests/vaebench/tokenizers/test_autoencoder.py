@@ -138,6 +138,9 @@ def test_a_plain_diffusers_folder_loads_with_its_normalisation(tmp_path: Path) -
     spec = DiffusersTokenizer.from_folder(tmp_path / "a").spec
     assert (spec.f, spec.d, spec.name, spec.method) == (8, 8, "a", "")
     assert spec.normalisation is not None
+    loaded = DiffusersTokenizer.from_folder(tmp_path / "a")
+    assert loaded.with_identity("b", "", "renamed").spec.normalisation == spec.normalisation
+    assert loaded.with_identity("b", "kl-vae", "trained on", retrained=True).spec.normalisation is None
     torch.testing.assert_close(spec.normalisation.normalise(latents), (latents - 0.1159) * 0.3611)
 
     mean, std = [0.1 * i for i in range(8)], [1.0 + i for i in range(8)]
