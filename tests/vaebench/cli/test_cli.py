@@ -152,3 +152,20 @@ def test_the_whole_way_by_single_commands(tmp_path, monkeypatch):
     )
     assert other.exit_code == 2
     assert "learning_rate: 0.0001 there, 0.5 asked" in other.output
+
+
+def test_quickstart_goes_on_other_data(tmp_path):
+    from vaebench.cli.quickstart import other_data
+    from vaebench.study.spec import load_study
+
+    assert other_data("avatars") == []
+    photographs = load_study("quickstart", other_data("fashion-mnist"))
+    assert (photographs.study, photographs.data["name"]) == ("quickstart-fashion-mnist", "fashion-mnist")
+    assert photographs.data["options"]["train"] == load_study("quickstart").data["options"]["train"]
+    (tmp_path / "photos").mkdir()
+    own = load_study("quickstart", other_data(str(tmp_path / "photos")))
+    assert own.study == "quickstart-photos"
+    assert own.data["options"] == {"image_size": 64, "root": str(tmp_path / "photos")}
+    result = run("quickstart", "--data", "fashion-mnits", "--dry-run")
+    assert result.exit_code == 2
+    assert "Did you mean 'fashion-mnist'" in result.output
