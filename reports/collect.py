@@ -216,7 +216,8 @@ def _named_apart(studies: Iterable[Study]) -> list[Study]:
 
 
 def _labels(studies: Sequence[Study]) -> dict[tuple[str, str], str]:
-    every = ((study.name, stage.tokenizer) for study in studies for stage in study.stages)
+    # A tokenizer that is only trained serves as a start for others and is not compared.
+    every = ((study.name, stage.tokenizer) for study in studies for stage in study.stages if stage.kind != "train")
     pairs = dict.fromkeys((study, tokenizer) for study, tokenizer in every if tokenizer)
     names = [tokenizer for _, tokenizer in pairs]
     return {(s, t): f"{t} ({s})" if names.count(t) > 1 else t for s, t in pairs}

@@ -179,10 +179,10 @@ def _runs(results: Results, kind: str, keys: tuple[str, ...]) -> list[Run]:
     runs = []
     for study in results.studies:
         for stage in study.of_kind(kind):
-            losses = _losses(stage, keys)
-            if losses is not None and stage.tokenizer:
+            losses, label = _losses(stage, keys), results.labels.get((study.name, stage.tokenizer))
+            if losses is not None and label is not None:
                 name = f"{stage.id} ({study.name})" if several else stage.id
-                runs.append(Run(name, results.labels[study.name, stage.tokenizer], losses))
+                runs.append(Run(name, label, losses))
     return runs
 
 
