@@ -66,4 +66,4 @@ class FeaturesStage(Stage[FeaturesConfig]):
 
     def estimate(self, config: FeaturesConfig, facts: Mapping[str, Any]) -> Estimate:
         images = facts["splits"][config.split]
-        return Estimate(seconds=images / 120, disk_bytes=images * 1280 * 16 * 2)
+        return Estimate(seconds=images / 300, disk_bytes=images * 1280 * 16 * 2)

@@ -70,7 +70,7 @@ class ProbeStage(Stage[ProbeStageConfig]):
         return found
 
     def estimate(self, config: ProbeStageConfig, facts: Mapping[str, Any]) -> Estimate:
-        return Estimate(seconds=len(config.probes) * 1e-3 * facts["splits"]["train"])
+        return Estimate(seconds=len(config.probes) * 3e-4 * facts["splits"]["train"])
 
 
 def _arrays(file: LatentFile) -> tuple[np.ndarray, np.ndarray]:

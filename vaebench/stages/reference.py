@@ -68,7 +68,7 @@ class ReferenceStage(Stage[ReferenceConfig]):
         images = sum(
             wanted or facts["splits"][name] for name, wanted in (("train", config.train), ("test", config.test))
         )
-        return Estimate(seconds=images / 300, disk_bytes=images * 1280 * 4)
+        return Estimate(seconds=images / 500, disk_bytes=images * 1280 * 4)
 
 
 def _images(split: ImageSplit, rows: np.ndarray, indices: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from vaebench.tokenizers import load_tokenizer
 from vaebench.tokenizers.autoencoder import AutoencoderConfig
 
 # Share of the machine's matrix-product rate that a whole stage reaches, measured with the quickstart on two cores.
-EFFICIENCY = {"train": 0.35, "sit": 0.5, "extract": 0.35, "reconstruct": 0.35, "generate": 0.5}
+EFFICIENCY = {"train": 0.5, "sit": 0.45, "extract": 0.6, "reconstruct": 0.6, "generate": 0.6}
 
 
 @dataclass(frozen=True)
