@@ -183,6 +183,11 @@ def execute(
         MismatchError: the folder holds the result of another configuration or of other inputs, or is no stage folder.
         NoSpace: the disk is full; what was done so far stays and is taken up by the next run.
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise VaebenchError(
+            "Commands run in one process each, and this one was launched in several.",
+            "Start it without a launcher; the training loop and extraction take several processes from Python.",
+        )
     given = config if isinstance(config, Config) else build(stage.Config, config, stage.kind)
     resolved: Config = stage.resolve(given)
     references = {role: str(reference) for role, reference in inputs.items()}

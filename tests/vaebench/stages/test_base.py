@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from vaebench.core.config import Config
-from vaebench.core.errors import ConfigError, DataError, MismatchError, MissingPath, NoSpace
+from vaebench.core.errors import ConfigError, DataError, MismatchError, MissingPath, NoSpace, VaebenchError
 from vaebench.core.scores import Score
 from vaebench.stages.base import Context, Stage, execute, input_hash, partial_folder, require_kind
 
@@ -127,6 +127,13 @@ def test_what_is_not_there_or_of_another_kind_is_named(tmp_path):
         require_kind(tmp_path, ["extract"], "latents")
     with pytest.raises(ConfigError, match="Did you mean 'times'"):
         execute(Count(), {"time": 1}, {}, tmp_path / "b", CPU)
+
+
+def test_a_launcher_with_several_processes_is_refused_in_words(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(VaebenchError, match="launched in several"):
+        execute(Count(), {}, {}, tmp_path / "a", CPU)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_record_names_machine_versions_and_inputs(tmp_path):
