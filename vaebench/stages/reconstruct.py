@@ -84,8 +84,8 @@ class ReconstructStage(Stage[ReconstructConfig]):
         return scores
 
     def estimate(self, config: ReconstructConfig, facts: Mapping[str, Any]) -> Estimate:
-        images = facts["splits"]["train"] + facts["splits"]["test"]
-        return Estimate(flops=images * facts["coding_flops"], seconds=images / 300, disk_bytes=images * 1280 * 4)
+        images = facts["reference_images"]
+        return Estimate(flops=images * facts["coding_flops"], seconds=images / 500, disk_bytes=images * 1280 * 4)
 
 
 @torch.inference_mode()

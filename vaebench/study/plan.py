@@ -12,6 +12,7 @@ from statistics import mean
 from typing import Any
 
 from vaebench.stages.base import completed
+from vaebench.stages.reference import ReferenceConfig
 from vaebench.stages.sit import SiTStageConfig
 from vaebench.stages.train import TrainConfig, autoencoder_cost
 from vaebench.study.graph import Graph
@@ -19,7 +20,7 @@ from vaebench.tokenizers import load_tokenizer
 from vaebench.tokenizers.autoencoder import AutoencoderConfig
 
 # Share of the machine's matrix-product rate that a whole stage reaches, measured with the quickstart on two cores.
-EFFICIENCY = {"train": 0.5, "sit": 0.45, "extract": 0.6, "reconstruct": 0.6, "generate": 0.6}
+EFFICIENCY = {"train": 0.8, "sit": 0.6, "extract": 1.0, "reconstruct": 1.0, "generate": 0.8}
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,9 @@ def study_facts(graph: Graph, root: Path) -> dict[str, Any]:
         facts |= {"image_size": dataset.info.image_size, "classes": len(dataset.info.classes)}
         facts["splits"] |= {name: len(split) for name, split in dataset.splits.items()}
     for node in graph.nodes.values():
+        if isinstance(node.config, ReferenceConfig):
+            wanted = {"train": node.config.train, "test": node.config.test}
+            facts["reference_images"] = sum(n or facts["splits"][name] for name, n in wanted.items())
         if isinstance(node.config, SiTStageConfig):
             facts |= {"sit_preset": node.config.training.preset, "sit_network": node.config.training.network}
     facts["network"], f, d = _architecture(graph)
