@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import psutil
 
@@ -59,11 +59,11 @@ class Context:
             raise VaebenchError(f"Device '{self.device}' is not available here.", "Use --device auto or --device cpu.")
         return self.device
 
-    def accelerator(self, mixed_precision: str = "no") -> Any:
+    def accelerator(self, mixed_precision: Literal["no", "fp16", "bf16"] = "no") -> Any:
         """An accelerate.Accelerator on this device."""
-        from accelerate import Accelerator
+        from vaebench.training.step import make_accelerator
 
-        return Accelerator(cpu=self.torch_device() == "cpu", mixed_precision=mixed_precision)
+        return make_accelerator(self.torch_device(), mixed_precision)
 
 
 @dataclass(frozen=True)
