@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
+# Tests of one file stay together, since they share what is dear to make.
+PARALLEL = -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: quickstart test check slow
 
@@ -9,10 +11,10 @@ quickstart: $(VENV)/.installed
 	$(BIN)/vaebench quickstart --output-dir runs/quickstart
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL) --durations=15
 
 slow: $(VENV)/.installed
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --durations=15
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

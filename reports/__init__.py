@@ -1,23 +1,33 @@
 """From the result folders of studies to tables, figures and one HTML report."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
-def make_report(study_dirs: list[Path], output_dir: Path, force: bool = False) -> Path:
-    """Write tables (CSV, Parquet), figures (SVG) and `report.html` about one or more study folders.
+def make_report(
+    study_dirs: list[Path],
+    output_dir: Path,
+    force: bool = False,
+    formats: Sequence[str] = ("html", "md", "latex", "csv", "figures"),
+) -> Path:
+    """Write a report about one or more study folders.
 
     Args:
         study_dirs: output folders of `vaebench study run`.
-        output_dir: where `report.html`, `tables/` and `figures/` go.
+        output_dir: where everything goes.
         force: draw scores of differing protocols on one axis all the same; the figures then say so.
+        formats: `html` (`report.html`, which needs nothing else), `md` (`report.md`, and `cards/` with a model card for
+            every tokenizer), `latex` (`latex/`, tables with booktabs), `csv` (`tables/`, also as Parquet), `figures`
+            (`figures/`, PNG and SVG).
 
     Returns:
-        Path of `report.html`.
+        Path of `report.html`, or `output_dir` where that is not among the formats.
 
     Raises:
         MissingPath, DataError: a folder that is missing or is no study folder. Incomplete stages, missing scores and
             scores that do not belong on one axis are told in the report instead.
+        ConfigError: an unknown format.
     """
     from reports.build import build_report
 
-    return build_report(study_dirs, output_dir, force)
+    return build_report(study_dirs, output_dir, force, formats)

@@ -24,7 +24,9 @@ LONG_COLUMNS: dict[str, str] = {
 }  # fmt: skip
 """Columns of the long table and their pandas types; an empty text (never a missing one) means 'does not apply'.
 
-`label` is the tokenizer's name, with that of the study where several studies have a tokenizer of that name.
+`vectorisation` is how latents became vectors, with the score's variant where it has several; `attribute` is the
+attribute or generative factor that a score is about. `label` is the tokenizer's name, with that of the study where
+several studies have a tokenizer of that name.
 """
 
 
@@ -191,8 +193,8 @@ def _row(study: Study, stage: Stage, score: Score, labels: Mapping[tuple[str, st
         "seed": stage.seed if stage.seed is not None else score.seed,
         "budget": stage.budget_label,
         **{key: stage.budget.get(key) for key in BUDGET_KEYS},
-        "vectorisation": score.detail.get("vectorisation") or "",
-        "attribute": score.detail.get("attribute") or "",
+        "vectorisation": " ".join(filter(None, map(score.detail.get, ("vectorisation", "variant")))),
+        "attribute": score.detail.get("attribute") or score.detail.get("factor") or "",
         "interval": score.interval or "",
         "baseline": score.detail.get("baseline"),
         **{key: getattr(score, key) for key in ("metric", "value", "low", "high", "n", "direction", "protocol_hash")},

@@ -30,12 +30,14 @@ def compare(scores: pd.DataFrame) -> pd.DataFrame:
         first = records[0]
         per_seed = _means_by_seed(records)
         over_seeds = seed_interval(per_seed)
+        low: float | None
+        high: float | None
         if over_seeds:
             low, high, interval = *over_seeds, f"95% t interval over {len(per_seed)} training seeds"
         elif len(records) == 1:
             low, high, interval = first["low"], first["high"], first["interval"]
         else:
-            low, high, interval = None, None, ""
+            low, high, interval = _mean_bounds(records)
         rows.append({
             **dict(zip(CELL, key, strict=True)),
             "value": sum(per_seed) / len(per_seed), "low": low, "high": high, "interval": interval,
@@ -88,6 +90,11 @@ class Standing:
         """Whether the best one's interval overlaps no other."""
         return self.best is not None and not self.reason
 
+    @property
+    def within_noise(self) -> tuple[str, ...]:
+        """Labels that the intervals do not tell from the best, which is one of them; none where it is clear."""
+        return self.tied if self.reason == "intervals overlap" else ()
+
 
 def standing(cells: pd.DataFrame) -> Standing:
     """Best of the comparison rows of one metric (one row per tokenizer), and whether intervals tell it apart."""
@@ -134,6 +141,15 @@ def select(
     rows = comparison[(comparison["metric"] == metric) & (comparison["attribute"] == attribute)]
     rows = rows[rows["vectorisation"] == vectorisation]
     return rows[(rows["budget"] == budget) | (rows["budget"] == "")]
+
+
+def _mean_bounds(records: list[dict[Any, Any]]) -> tuple[float | None, float | None, str]:
+    """Means of the bounds of several sampling seeds; what they share, samples and data, is not averaged away."""
+    bounds = [(record["low"], record["high"]) for record in records]
+    if any(pd.isna(bound) for pair in bounds for bound in pair):
+        return None, None, ""
+    low, high = (sum(side) / len(bounds) for side in zip(*bounds, strict=True))
+    return low, high, f"{records[0]['interval']}; mean bounds of {len(records)} sampling seeds"
 
 
 def _means_by_seed(records: list[dict[Any, Any]]) -> list[float]:

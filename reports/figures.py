@@ -1,14 +1,15 @@
-"""Figures as SVG text: drawn once in fixed colours, then coloured for a file or for a page with light and dark modes.
+"""Figures, drawn once: as PNG and SVG files fit for a paper, and as SVG for a page with light and dark modes.
 
 Text stays text (searchable, in the reader's font), names are never read as TeX, and the output is the same for the
-same input.
+same input. On the page parts of a figure carry a `data-tip` (what to say when pointed at) and a `data-token` (the
+tokenizer's place, so that all its parts can be shown up together); the page works without the script that reads them.
 """
 
 import io
 import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -17,21 +18,25 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Annotation
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from reports.names import coefficient, number
+from reports.names import coefficient, metric_name, number, p_value
 from reports.relations import Relation
+from reports.statistics import fit_band
 from vaebench.core.files import atomic_write
 
 INK, SOFT, RULE = "#1d2530", "#5b6675", "#d8dee6"
 PAGE_COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", RULE: "var(--rule)"}
-PALETTE = ("#3f7fd9", "#e0792b", "#23a173", "#a35fc9", "#d6475f", "#14a3b5", "#b08a1e", "#8a8f98")
-"""Mid tones that stand out on white and on near-black; markers tell them apart for readers who see no colour."""
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#cc78bc", "#d55e00", "#56b4e9", "#ca9161", "#949494")
+"""Seaborn's colour-blind palette in an order in which neighbours differ most; markers tell them apart in print too."""
+PAGE_COLOURS |= {PALETTE[0]: f"var(--first, {PALETTE[0]})"}  # too dark for a dark page, which has a lighter blue
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 LABEL_PLACES = (
     (9, 7, "left"), (-9, 7, "right"), (9, -13, "left"), (-9, -13, "right"),
@@ -58,70 +63,232 @@ class Picture:
     alt: str
     source: str
     width: int
+    figure: Figure | None = field(default=None, compare=False, repr=False)
+    marks: Mapping[str, "Mark"] = field(default_factory=dict)
 
     def inline(self) -> str:
         """SVG for a page: colours follow the page's variables, ids are unique to this figure, no XML prologue."""
         svg = self.source[self.source.index("<svg") :]
         for colour, variable in PAGE_COLOURS.items():
             svg = svg.replace(colour, variable)
+        for name, mark in self.marks.items():
+            svg = svg.replace(f'id="{name}"', f'id="{name}" {mark.attributes()}')
         svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{self.name}-", svg)
         svg = re.sub(r"font(-family)?: ([^;\"]*)'DejaVu Sans'[^;\"]*", r"font\1: \2inherit", svg)
         return svg
 
-    def write(self, folder: Path) -> Path:
-        """Write a file of its own, on white."""
+    def write(self, folder: Path) -> list[Path]:
+        """Write files of its own, on white: .svg, and .png at 300 dots per inch."""
         path = folder / f"{self.name}.svg"
         page = '<rect width="100%" height="100%" fill="#ffffff"/>'
         with atomic_write(path) as temporary:
             temporary.write_text(re.sub(r"(<svg[^>]*>)", rf"\1{page}", self.source, count=1), encoding="utf-8")
-        return path
+        if self.figure is None:
+            return [path]
+        with atomic_write(path.with_suffix(".png")) as temporary, mpl.rc_context(STYLE):
+            FigureCanvasAgg(self.figure)
+            self.figure.savefig(temporary, format="png", dpi=300, facecolor="white", metadata={"Software": None})
+        return [path, path.with_suffix(".png")]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What the page knows of a part of a figure: what to say of it, and the place of its tokenizer (None for none)."""
+
+    tip: str
+    token: int | None = None
+
+    def attributes(self) -> str:
+        """As attributes of an SVG element."""
+        token = "" if self.token is None else f' data-token="{self.token}"'
+        return f'data-tip="{escape(self.tip, {chr(34): "&quot;"})}"{token}'
 
 
 @dataclass(frozen=True)
 class Look:
-    """Colour and marker of every tokenizer, the same in all figures and tables."""
+    """Colour and marker of every tokenizer, the same in all figures and tables.
+
+    Attributes:
+        labels: of the tokenizers.
+        families: label -> family. Where several tokenizers share one, colour is the family's and the marker tells its
+            members apart; otherwise each tokenizer has a colour of its own.
+    """
 
     labels: tuple[str, ...]
+    families: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def by_family(self) -> bool:
+        """Whether colours stand for families."""
+        return 1 < len(self._groups) < len(self.labels)
+
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(self.families.get(label, label) for label in self.labels))
+
+    def place(self, label: str) -> int:
+        """Position among the tokenizers."""
+        return self.labels.index(label)
 
     def colour(self, label: str) -> str:
         """Colour of a tokenizer."""
-        return PALETTE[self.labels.index(label) % len(PALETTE)]
+        place = self._groups.index(self.families.get(label, label)) if self.by_family else self.place(label)
+        return PALETTE[place % len(PALETTE)]
 
     def marker(self, label: str) -> str:
         """Marker of a tokenizer."""
-        place = self.labels.index(label)
+        if self.by_family:
+            family = self.families.get(label, label)
+            return MARKERS[[x for x in self.labels if self.families.get(x, x) == family].index(label) % len(MARKERS)]
+        place = self.place(label)
         return MARKERS[(place + place // len(PALETTE)) % len(MARKERS)]
 
 
 def scatter(relation: Relation, look: Look, name: str) -> Picture:
     """Predictor against target, one labelled point per tokenizer with the intervals of both as bars.
 
-    A least-squares line is drawn from five points on: through three it would promise too much.
+    From four points on, a least-squares line with the 95% band of its mean; n, r, interval and p stand in the corner.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(5.0, 3.9)
-        points = relation.points
-        for label, row in points.iterrows():
+        figure, axes = _figure(5.4, 4.2)
+        points, marks = relation.points, {}
+        for i, (label, row) in enumerate(points.iterrows()):
             colour = look.colour(str(label))
-            axes.errorbar(
+            drawn = axes.errorbar(
                 row["x"], row["y"], xerr=_bar(row, "x"), yerr=_bar(row, "y"), fmt=look.marker(str(label)), color=colour,
-                ecolor=colour, elinewidth=1.3, capsize=2.5, markersize=7.5, markeredgewidth=0,
+                ecolor=colour, elinewidth=1.3, capsize=2.5, markersize=8, markeredgewidth=0,
             )  # fmt: skip
-        if len(points) >= 5 and relation.correlation is not None:
-            ends = np.array([points["x"].min(), points["x"].max()])
-            slope, level = np.polyfit(points["x"], points["y"], 1)
-            axes.plot(ends, slope * ends + level, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
-        axes.margins(0.14)
+            drawn.lines[0].set_gid(f"point-{i}")
+            marks[f"point-{i}"] = Mark(_said_of(str(label), row, relation), look.place(str(label)))
+        axes.margins(0.16)
+        if len(points) >= 4 and relation.correlation is not None:
+            _draw_fit(axes, points)
         axes.set_xlabel(_with_direction(relation.predictor.label, relation.directions[0]))
         axes.set_ylabel(_with_direction(relation.target.label, relation.directions[1]))
-        axes.set_title(_headline(relation), fontsize=9, fontweight="normal", color=SOFT)
-        _label_points(figure, axes, points, look)
+        _label_points(figure, axes, points, look, _corner(figure, axes, relation))
         coordinates = "; ".join(
             f"{label}: {number(x, 3)}, {number(y)}"
             for label, x, y in zip(points.index, points["x"], points["y"], strict=True)
         )
         alt = f"Scatter plot of {relation.target.label} against {relation.predictor.label}. {coordinates}."
+        return _picture(figure, name, alt, marks)
+
+
+DIVERGING = LinearSegmentedColormap.from_list("diverging", ["#0173b2", "#f5f5f2", "#d55e00"])
+"""Blue for -1, orange for +1: told apart by every kind of colour vision, and pale where there is nothing."""
+
+
+def heat_map(table: pd.DataFrame, marked: pd.DataFrame, title: str, name: str) -> Picture:
+    """Coefficients in [-1, 1] as a table of colours: rows are scores, columns generation measures.
+
+    Args:
+        table: coefficients; NaN where there is none.
+        marked: of its shape; True where the interval excludes 0, which is drawn with a frame.
+        title: of the colour bar.
+        name: of the figure.
+    """
+    with mpl.rc_context(STYLE):
+        height = 1.5 + 0.24 * len(table)
+        figure = Figure(figsize=(3.4 + 0.62 * table.shape[1], height), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(table.to_numpy(float), cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
+        for (i, j), value in np.ndenumerate(table.to_numpy(float)):
+            if np.isfinite(value):
+                strong = "#ffffff" if abs(value) > 0.75 else "#1a1a1a"
+                bold = "bold" if marked.iloc[i, j] else "normal"
+                axes.text(j, i, coefficient(value), ha="center", va="center", fontsize=7, color=strong, fontweight=bold)
+            else:
+                axes.text(j, i, "\N{MIDDLE DOT}", ha="center", va="center", fontsize=8, color=SOFT)
+        axes.set_xticks(range(table.shape[1]), table.columns, rotation=40, ha="right", fontsize=8, color=INK)
+        axes.set_yticks(range(len(table)), table.index, fontsize=8, color=INK)
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        axes.spines[:].set_visible(False)
+        figure.colorbar(image, ax=axes, shrink=min(1.0, 2.2 / height), label=title, aspect=18)
+        alt = f"Heat map of {title}, {len(table)} scores by {table.shape[1]} generation measures; numbers in the table."
         return _picture(figure, name, alt)
+
+
+def profiles(table: pd.DataFrame, look: Look, name: str) -> Picture:
+    """Parallel coordinates, a panel per tokenizer: each score from worst (bottom) to best (top) of these tokenizers.
+
+    Args:
+        table: index labels, columns scores, values in [0, 1] with 1 the best; NaN where missing.
+        look: colours.
+        name: of the figure.
+    """
+    columns = min(len(table), 3)
+    rows = -(-len(table) // columns)
+    ticks = np.arange(table.shape[1])
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.7 * columns, 2.05 * rows + 0.9), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for axes, label in itertools.zip_longest(panels, table.index):
+            if label is None:
+                axes.set_axis_off()
+                continue
+            for other in table.index:
+                axes.plot(ticks, table.loc[other], color=RULE, linewidth=1, zorder=1)
+            axes.plot(
+                ticks, table.loc[label], color=look.colour(label), linewidth=2, marker=look.marker(label), markersize=5,
+                markeredgewidth=0, zorder=2, clip_on=False,
+            )  # fmt: skip
+            axes.set_title(label, fontsize=9.5, color=look.colour(label))
+            axes.set_ylim(-0.06, 1.06)
+            axes.set_yticks([0, 1], ["worst", "best"])
+            axes.set_xticks(ticks, table.columns, rotation=38, ha="right", fontsize=7.5)
+            axes.tick_params(axis="x", labelbottom=True)
+            axes.grid(axis="y", visible=False)
+        alt = "Parallel coordinates of leading scores, a panel per tokenizer: " + "; ".join(
+            f"{label}: " + ", ".join(f"{score} {value:.2f}" for score, value in row.dropna().items())
+            for label, row in table.iterrows()
+        )
+        return _picture(figure, name, f"{alt}. 1 is the best of these tokenizers, 0 the worst.")
+
+
+def standings(cells: pd.DataFrame, look: Look, x_label: str, name: str) -> Picture:
+    """One score of every tokenizer with its interval, best on top."""
+    lower = cells["direction"].iloc[0] == "lower"
+    ranked = cells.sort_values("value", ascending=not lower)
+    with mpl.rc_context(STYLE):
+        figure, axes = _figure(5.4, 0.9 + 0.34 * len(ranked))
+        marks = {}
+        for i, row in enumerate(ranked.to_dict("records")):
+            label, colour = str(row["label"]), look.colour(str(row["label"]))
+            ends = [row["low"], row["high"]]
+            if not any(pd.isna(end) for end in ends):
+                axes.plot([float(end) for end in ends], [i, i], color=colour, linewidth=2)
+            (dot,) = axes.plot(
+                row["value"], i, marker=look.marker(label), color=colour, markersize=8, markeredgewidth=0
+            )
+            dot.set_gid(f"point-{i}")
+            marks[f"point-{i}"] = Mark(f"{label}: {x_label} {number(row['value'], 3)}", look.place(label))
+        axes.set_yticks(range(len(ranked)), ranked["label"], color=INK)
+        axes.set_xlabel(x_label + (", lower is better" if lower else ", higher is better"))
+        axes.grid(axis="y", visible=False)
+        axes.margins(y=0.12 + 0.2 / len(ranked))
+        values = "; ".join(f"{r['label']}: {number(r['value'], 3)}" for r in ranked.to_dict("records"))
+        return _picture(figure, name, f"{x_label} with intervals. {values}.", marks)
+
+
+def latent_maps(maps: Mapping[str, pd.DataFrame], attribute: str, name: str) -> Picture:
+    """Every tokenizer's map of the same images (columns x, y and `value`, 0 or 1), coloured by one attribute."""
+    columns = min(len(maps), 3)
+    rows = -(-len(maps) // columns)
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.2 * columns, 3.2 * rows + 0.3), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes in panels:
+            axes.set_axis_off()
+        for axes, (label, points) in zip(panels, maps.items(), strict=False):
+            for value, colour, text in ((0, "#949494", f"not {attribute}"), (1, "#d55e00", attribute)):
+                part = points[points["value"] == value]
+                axes.plot(part["x"], part["y"], "o", markersize=3, markeredgewidth=0, color=colour, label=text)
+            axes.set_title(label, fontsize=9.5)
+            axes.set_aspect("equal")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper right", ncols=2)
+        return _picture(figure, name, f"Maps of the latents of {len(maps)} tokenizers, coloured by {attribute}.")
 
 
 def attribute_dots(cells: pd.DataFrame, look: Look, title: str, name: str = "attributes") -> Picture:
@@ -201,20 +368,18 @@ def budget_lines(cells: pd.DataFrame, key: str, others: str, look: Look, y_label
     titles = {"steps": "SiT training steps", "cfg": "guidance scale (CFG)", "nfe": "function evaluations (NFE)"}
     with mpl.rc_context(STYLE):
         figure, axes = _figure(5.0, 3.3)
+        marks = {}
         for label in [label for label in look.labels if label in set(cells["label"])]:
             line = cells[cells["label"] == label].sort_values(key)
             x, y = line[key].astype(float).to_numpy(), line["value"].to_numpy()
             colour = look.colour(label)
-            axes.plot(
-                x,
-                y,
-                marker=look.marker(label),
-                markersize=6,
-                markeredgewidth=0,
-                linewidth=1.6,
-                label=label,
+            (drawn,) = axes.plot(
+                x, y, marker=look.marker(label), markersize=6, markeredgewidth=0, linewidth=1.6, label=label,
                 color=colour,
-            )
+            )  # fmt: skip
+            drawn.set_gid(f"line-{look.place(label)}")
+            said = ", ".join(f"{number(b)} at {a:g}" for a, b in zip(x, y, strict=True))
+            marks[f"line-{look.place(label)}"] = Mark(f"{label}: {y_label} {said}", look.place(label))
             bounds = line[["low", "high"]].astype(float)
             if bounds.notna().all(axis=None):
                 axes.fill_between(x, bounds["low"], bounds["high"], alpha=0.15, linewidth=0, color=colour)
@@ -223,7 +388,7 @@ def budget_lines(cells: pd.DataFrame, key: str, others: str, look: Look, y_label
         axes.set_title(others, fontsize=9, fontweight="normal", color=SOFT)
         figure.legend(loc="outside upper left", ncols=4, columnspacing=1.2, handlelength=1.6)
         alt = f"{y_label} against {titles.get(key, key)} for {cells['label'].nunique()} tokenizers, {others}."
-        return _picture(figure, name, alt)
+        return _picture(figure, name, alt, marks)
 
 
 def _draw_runs(axes: Axes, runs: Sequence[Run], look: Look) -> None:
@@ -234,7 +399,8 @@ def _draw_runs(axes: Axes, runs: Sequence[Run], look: Look) -> None:
         smooth = run.losses.ewm(span=max(2.0, len(run.losses) / 25)).mean().loc[thin.index]
         colour, label = look.colour(run.tokenizer), None if run.tokenizer in named else run.tokenizer
         axes.plot(thin.index, thin, linewidth=0.7, alpha=0.28, color=colour)
-        axes.plot(smooth.index, smooth, linewidth=1.8, label=label, color=colour)
+        single = look.marker(run.tokenizer) if len(thin) == 1 else None  # a line of one point is not seen
+        axes.plot(smooth.index, smooth, linewidth=1.8, label=label, color=colour, marker=single)
         named.add(run.tokenizer)
     lowest, highest = min(run.losses.min() for run in runs), max(run.losses.max() for run in runs)
     if lowest > 0 and highest > 10 * lowest:
@@ -255,7 +421,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, figure.subplots()
 
 
-def _picture(figure: Figure, name: str, alt: str) -> Picture:
+def _picture(figure: Figure, name: str, alt: str, marks: Mapping[str, Mark] | None = None) -> Picture:
     buffer = io.StringIO()
     FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     source = re.sub(r"<metadata>.*?</metadata>", "", buffer.getvalue(), flags=re.DOTALL)
@@ -267,7 +433,7 @@ def _picture(figure: Figure, name: str, alt: str) -> Picture:
         source,
         count=1,
     )
-    return Picture(name, alt, source, width)
+    return Picture(name, alt, source, width, figure, marks or {})
 
 
 def _bar(row: pd.Series, axis: str) -> list[list[float]] | None:
@@ -281,13 +447,47 @@ def _with_direction(label: str, direction: str) -> str:
     return label if direction == "none" else f"{label} ({direction} is better)"
 
 
-def _headline(relation: Relation) -> str:
+def _said_of(label: str, row: pd.Series, relation: Relation) -> str:
+    """'kl-vae. PSNR 22.60 [22.40, 22.80]. gFID ...'."""
+    parts = [label]
+    for axis, score in (("x", relation.predictor), ("y", relation.target)):
+        digits = metric_name(score.metric).digits
+        low, high = row[f"{axis}_low"], row[f"{axis}_high"]
+        interval = f" [{number(low, digits)}, {number(high, digits)}]" if np.isfinite([low, high]).all() else ""
+        parts.append(f"{score.label} {number(row[axis], digits)}{interval}")
+    return ". ".join(parts)
+
+
+def _draw_fit(axes: Axes, points: pd.DataFrame) -> None:
+    """Line and band across the drawn width; the view stays that of the points, however wide the band is."""
+    left, right, low, high = *axes.get_xlim(), *axes.get_ylim()
+    grid = np.linspace(left, right, 60)
+    fit, below, above = fit_band(points["x"].to_numpy(), points["y"].to_numpy(), grid)
+    axes.plot(grid, fit, color=SOFT, linewidth=1.2, linestyle=(0, (4, 3)), zorder=1)
+    axes.fill_between(grid, np.maximum(below, low), np.minimum(above, high), color=SOFT, alpha=0.13, linewidth=0)
+    axes.set_xlim(left, right)
+    axes.set_ylim(low, high)
+
+
+def _corner(figure: Figure, axes: Axes, relation: Relation) -> Bbox:
+    """n, r with interval, and p in the corner farthest from the points; returns where that is on the canvas."""
     c = relation.correlation
+    lines = [f"n = {len(relation.points)}"]
     if c is None:
-        return f"n = {len(relation.points)}: no correlation"
-    bounds = f"[{coefficient(c.low)}, {coefficient(c.high)}]"
-    text = f"n = {c.n}, r = {coefficient(c.pearson)} {bounds}, ρ = {coefficient(c.spearman)}"
-    return text + ("; protocols differ (forced)" if relation.forced else "")
+        lines.append("no correlation")
+    else:
+        lines += [f"r = {coefficient(c.pearson)} [{coefficient(c.low)}, {coefficient(c.high)}]", p_value(c.pearson_p)]
+    if relation.forced:
+        lines.append("protocols differ (forced)")
+    figure.draw_without_rendering()
+    at = axes.transAxes.inverted().transform(axes.transData.transform(relation.points[["x", "y"]].to_numpy()))
+    corners = [(x, y) for y in (0.97, 0.03) for x in (0.97, 0.03)]
+    x, y = max(corners, key=lambda corner: min(np.hypot(*(at - corner).T), default=0.0))
+    text = axes.text(
+        x, y, "\n".join(lines), transform=axes.transAxes, ha="right" if x > 0.5 else "left",
+        va="top" if y > 0.5 else "bottom", fontsize=8.5, color=SOFT, linespacing=1.35,
+    )  # fmt: skip
+    return text.get_window_extent()
 
 
 def _bar_boxes(axes: Axes, points: pd.DataFrame) -> list[Bbox]:
@@ -298,14 +498,14 @@ def _bar_boxes(axes: Axes, points: pd.DataFrame) -> list[Bbox]:
     return [Bbox(pair) for pair in pairs if np.isfinite(pair).all()]
 
 
-def _label_points(figure: Figure, axes: Axes, points: pd.DataFrame, look: Look) -> None:
+def _label_points(figure: Figure, axes: Axes, points: pd.DataFrame, look: Look, taken: Bbox) -> None:
     """Write each tokenizer's name at the first of eight places around its point that nothing else occupies."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout is done; names are placed within it
     frame = axes.get_window_extent()
     at = axes.transData.transform(points[["x", "y"]].to_numpy())
     marks = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in at]
-    occupied = [*marks, *_bar_boxes(axes, points)]
+    occupied = [*marks, *_bar_boxes(axes, points), taken]
     for (label, row), own in zip(points.iterrows(), marks, strict=True):
         best: tuple[int, Annotation, Bbox] | None = None
         for dx, dy, side in LABEL_PLACES:

@@ -10,10 +10,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from reports.axes import Axis
 from reports.collect import Results
 from reports.comparison import Standing, select, standing
 from reports.names import coefficient, in_prose, listed, metric_name, number, p_value
-from reports.relations import Axis, Relation
+from reports.relations import Relation
 from reports.statistics import caution
 
 Verdict = Literal["supports", "contradicts", "open", "fact", "warning"]
@@ -82,15 +83,15 @@ def _claim(relation: Relation | str, target: str, *, cautioned: bool = False) ->
         return Finding("open", text, describe(relation))
     detail = describe(relation) + (f" {caution(c.n, c.smallest_p)}" if cautioned else "")
     order = "in line with the claim" if c.pearson < 0 else "against the claim"
-    if c.pearson < 0 and c.excludes_zero:
+    if c.pearson < 0 and not c.unsettled:
         text = f"The claim holds here, as far as {c.n} tokenizers can show: a higher {name} came with a lower {target}."
         return Finding("supports", text, detail)
-    if c.pearson > 0 and c.excludes_zero:
+    if c.pearson > 0 and not c.unsettled:
         text = f"The claim does not hold here: a higher {name} came with a higher, worse {target}."
         return Finding("contradicts", text, detail)
     text = (
         f"{relation.predictor.label} against {target}: r = {coefficient(c.pearson)} over {c.n} tokenizers, {order}, "
-        "but the interval includes zero, so the claim is neither shown nor refuted."
+        f"but {c.unsettled}, so the claim is neither shown nor refuted."
     )
     return Finding("open", text, detail)
 

@@ -1,9 +1,16 @@
-"""The report as one HTML file that needs nothing else: no script, no network, pictures inside.
+"""The report as one HTML file that needs nothing else: no network, pictures, style and script inside.
 
-Everything read from a file passes through Jinja2's autoescaping; the only markup let through is the SVG drawn here.
+Everything read from a file passes through Jinja2's autoescaping or, for the script's data, through `script_data`; the
+only markup let through is the SVG drawn here. The page's policy lets no request out and runs one script, known by its
+hash. That script is 300 lines of our own rather than plotly.js: plots that are read on paper too are drawn once, by
+matplotlib, and the script adds what only a screen can do, for 15 kB instead of plotly's 1 MB at the least, a third of
+what a page may weigh.
 """
 
 import base64
+import hashlib
+import json
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,18 +21,36 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from reports import gallery
+from reports.analysis import Analysis
+from reports.axes import Axis, differences
 from reports.collect import Results, Stage, Study
 from reports.comparison import Standing, standing
+from reports.explorer import Explorer, HeatMap
 from reports.figures import Look
 from reports.findings import Finding
-from reports.names import ARROWS, GENERATION, GROUPS, budget_label, coefficient, label_of, metric_name, number, p_plain
+from reports.images import QUALITIES, SMALL_ENOUGH, Packed, Packer, packer, size_of
+from reports.names import (
+    ARROWS,
+    GENERATION,
+    GROUPS,
+    METRICS,
+    MINUS,
+    budget_label,
+    coefficient,
+    label_of,
+    metric_name,
+    number,
+    p_plain,
+)
 from reports.pictures import Leading, Shown
-from reports.relations import Axis, Relation, differences
+from reports.published import beside
+from reports.relations import Relation
 from reports.statistics import caution
 from vaebench.core.config import dump_yaml
 from vaebench.core.files import atomic_write
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+FURTHER_ROWS = 4  # of samples at budgets other than the leading one
 
 
 @dataclass(frozen=True)
@@ -46,18 +71,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Grid:
-    """A picture made of many: a title, an alternative text, and its bytes as a data URI (or why there are none)."""
+    """A picture made of many: a title, an alternative text, the picture, and the tokenizer's colour."""
 
     title: str
     alt: str
-    uri: str
+    picture: Packed
     colour: str = ""
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that the template shows."""
+    """All that the template shows.
 
+    Attributes:
+        answer: two sentences. answer_figure: the plot that shows it. answer_n: tokenizers behind the first, or 0.
+        heat: of scores and generation measures, None without any relation. cards: parallel coordinates.
+    """
+
+    answer: tuple[str, str]
+    answer_figure: Shown | None
+    answer_n: int
     results: Results
     comparison: pd.DataFrame
     leading: Leading
@@ -69,48 +102,83 @@ class Report:
     attribute_rows: tuple[Axis, pd.DataFrame] | None
     curves: list[Shown]
     budgets: list[Shown]
+    analysis: Analysis
+    explorer: Explorer
+    heat: HeatMap | None
+    cards: Shown | None
 
 
 def write_html(report: Report, path: Path | str) -> Path:
-    """Render the report and write it atomically."""
+    """Render the report and write it atomically; pictures give way, in quality, where it would be too large."""
     path = Path(path)
-    text = render(report)
+    text = ""
+    for quality in QUALITIES:
+        text = render(report, quality)
+        if len(text) <= SMALL_ENOUGH:
+            break
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
     return path
 
 
-def render(report: Report) -> str:
-    """The page as text."""
+def render(report: Report, quality: int = QUALITIES[0]) -> str:
+    """The page as text, with pictures packed at this quality."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"number": _number, "duration": duration, "p_plain": p_plain, "coefficient": coefficient}
-    environment.globals |= {"svg": lambda picture: Markup(picture.inline()), "caution": caution}
-    style = Markup((Path(__file__).parent / "report.css").read_text(encoding="utf-8"))
-    results, groups = report.results, table_groups(report)
+    environment.filters |= {
+        "number": _number,
+        "duration": duration,
+        "p_plain": p_plain,
+        "coefficient": coefficient,
+        "cell": _cell,
+        "signed": _signed,
+        "score_name": lambda text: METRICS[text].label if text in METRICS else text,
+        "sortable": _sortable,
+    }
+    environment.globals |= {"svg": lambda picture: Markup(picture.inline()), "caution": caution, "shade": shade}
+    style, script = (Markup(_beside(name)) for name in ("report.css", "report.js"))
+    results, groups, pack = report.results, table_groups(report), packer(quality)
+    shown = gallery.gallery(results, pack)
     return environment.get_template("report.html.j2").render(
         report=report,
         style=style,
+        script=script,
+        script_hash=_hash(script),
+        data=Markup(script_data(_script_values(report, shown))),
+        quality=quality,
         title=_title(results),
         groups=groups,
-        leading_groups=_only(groups, leading=True),
-        further_groups=_only(groups, leading=False),
+        leading_rows=[row for _, rows in groups for row in rows if row.leading],
+        other_budgets=_other_budgets(report),
         relations_by_target=_by_target(report),
         four_or_more=any(isinstance(r, Relation) and len(r.points) > 3 for *_, r in report.relations),
-        other_budgets=_other_budgets(report),
-        reconstructions=reconstruction_grids(report),
-        samples=sample_grids(report),
+        reconstructions=reconstruction_grids(report, pack),
+        samples=sample_grids(report, pack),
+        gallery=shown,
+        selectivity=gallery.selectivity(shown.traversals),
         attribute_table=_attribute_table(report),
+        facts=report.analysis.tokenizers.to_dict("records"),
+        partial=_partial_shown(report),
+        judged=report.analysis.prediction[report.analysis.prediction["r2"].notna()],
+        published=beside(report.comparison),
         protocols=_protocols(results),
+        protocol_of=lambda hash_: _protocol_said(results, hash_),
         caveats=caveats(report),
+        missing=[*results.problems, *shown.problems],
         seconds=_seconds_by_kind(results),
         commands=[_command(study) for study in results.studies],
         configs=[(study.name, dump_yaml(study.index.get("config") or {})) for study in results.studies],
         stage_hash=lambda stage: stage.folder.name,
         interval_kinds=sorted({kind for kind in report.comparison["interval"] if kind}),
-    )
+    )  # fmt: skip
+
+
+def script_data(value: Any) -> str:
+    """JSON that may stand inside a script element, whatever its texts hold; missing numbers are null."""
+    text = json.dumps(_finite(value), ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def table_groups(report: Report, budget: str | None = None) -> list[tuple[str, list[Row]]]:
@@ -138,33 +206,36 @@ def table_groups(report: Report, budget: str | None = None) -> list[tuple[str, l
     return [(name, rows) for name, rows in groups.items() if rows]
 
 
-def reconstruction_grids(report: Report) -> list[list[Grid]]:
-    """Per set of originals, the originals and then every tokenizer's reconstructions (first seed) in the same order."""
-    sets: dict[str, list[Grid]] = {}
+def reconstruction_grids(report: Report, pack: Packer) -> list[tuple[int, list[Grid]]]:
+    """Per set of originals (side of a tile, the originals and then every tokenizer's reconstructions, first seed)."""
+    sets: dict[str, tuple[int, list[Grid]]] = {}
     for study, stage, label in _first_of_each(report, "reconstruct"):
-        originals = data_uri(stage.image("originals.png"))
+        path = stage.image("originals.png")
+        originals = pack(path)
         where = f" of {study.name}" if len(report.results.studies) > 1 else ""
         first = Grid(f"Originals{where}", f"Grid of original test images{where}", originals)
-        grids = sets.setdefault(originals, [first])
+        _, grids = sets.setdefault(originals.uri, (_tile(path), [first]))
         alt = f"The same images, reconstructed by {label}, in the same order"
-        grids.append(Grid(label, alt, data_uri(stage.image("reconstructions.png")), report.look.colour(label)))
+        grids.append(Grid(label, alt, pack(stage.image("reconstructions.png")), report.look.colour(label)))
     return list(sets.values())
 
 
-def sample_grids(report: Report) -> list[tuple[str, list[Grid]]]:
-    """(budget, grids of every tokenizer's samples of the first seed), the leading budget first."""
+def sample_grids(report: Report, pack: Packer) -> list[tuple[str, int, list[Grid]]]:
+    """(budget, side of a tile, grids of every tokenizer's samples of the first seed), the leading budget first.
+
+    Of the other budgets the first rows are enough, and a page must stay small.
+    """
     budgets: dict[str, list[Grid]] = {report.leading.budget: []}
+    tiles = [_tile(stage.image("originals.png")) for _, stage, _ in _first_of_each(report, "reconstruct")]
+    tile = tiles[0] if tiles else 0
     for _, stage, label in _first_of_each(report, "generate"):
+        path = stage.image("samples.png")
+        size, rows = size_of(path), FURTHER_ROWS * (tile + 2) - 2
+        part = stage.budget_label != report.leading.budget and tile and size and size[1] > rows
         alt = f"Samples of the SiT trained on the latents of {label}, one row per class label"
-        grid = Grid(label, alt, data_uri(stage.image("samples.png")), report.look.colour(label))
-        budgets.setdefault(stage.budget_label, []).append(grid)
-    return [(budget, grids) for budget, grids in budgets.items() if grids]
-
-
-def data_uri(path: Path | None) -> str:
-    """A PNG as a data URI; empty where there is no file or it is not a PNG."""
-    content = path.read_bytes() if path else b""
-    return f"data:image/png;base64,{base64.b64encode(content).decode()}" if content.startswith(PNG_SIGNATURE) else ""
+        picture = pack(path, (0, 0, size[0], rows) if part and size else None)
+        budgets.setdefault(stage.budget_label, []).append(Grid(label, alt, picture, report.look.colour(label)))
+    return [(budget, tile, grids) for budget, grids in budgets.items() if grids]
 
 
 def caveats(report: Report) -> list[str]:
@@ -199,7 +270,7 @@ def caveats(report: Report) -> list[str]:
             "A linear probe on flattened latents sees more dimensions where the latent grid is larger; the pooled and "
             "PCA rows tell whether a lead comes from that."
         )
-    return [*found, *report.results.problems]
+    return found
 
 
 def duration(seconds: float | None) -> str:
@@ -232,11 +303,6 @@ def _title(results: Results) -> str:
 def _other_budgets(report: Report) -> list[tuple[str, list[Row]]]:
     budgets = [b for b in dict.fromkeys(report.comparison["budget"]) if b and b != report.leading.budget]
     return [(b, [row for name, rows in table_groups(report, b) for row in rows if name == GENERATION]) for b in budgets]
-
-
-def _only(groups: list[tuple[str, list[Row]]], *, leading: bool) -> list[tuple[str, list[Row]]]:
-    chosen = [(name, [row for row in rows if row.leading == leading]) for name, rows in groups]
-    return [(name, rows) for name, rows in chosen if rows]
 
 
 def _by_target(report: Report) -> list[tuple[str, list[tuple[Axis, Relation | str]]]]:
@@ -287,6 +353,18 @@ def _extractors(protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(names)
 
 
+def shade(r: float) -> str:
+    """The colour of a coefficient in the heat map, as the page's script has it."""
+    end, middle = ((1, 115, 178) if r < 0 else (213, 94, 0)), (245, 245, 242)
+    return f"rgb({' '.join(str(round(c + (e - c) * abs(r))) for c, e in zip(middle, end, strict=True))})"
+
+
+def _cell(value: Any) -> str:
+    if pd.isna(value):
+        return number(None)
+    return f"{value:.3g}".replace("-", MINUS) if isinstance(value, float) else str(value)
+
+
 def _seconds_by_kind(results: Results) -> list[tuple[str, int, float]]:
     totals: dict[str, list[float]] = {}
     for study in results.studies:
@@ -305,3 +383,70 @@ def _command(study: Study) -> str:
 
 def _number(value: float | None, digits: int = 2) -> str:
     return number(None if value is None or pd.isna(value) else float(value), digits)
+
+
+def _signed(value: float | None, digits: int = 0) -> str:
+    """'+3' and '\N{MINUS SIGN}3'."""
+    text = _number(value, digits)
+    return text if text[0] in (MINUS, number(None)) or float(text) == 0 else f"+{text}"
+
+
+def _sortable(value: Any) -> str:
+    """What a table sorts a cell by: a plain number, or nothing where there is none."""
+    return "" if value is None or pd.isna(value) else repr(float(value))
+
+
+def _tile(path: Path | None) -> int:
+    """Side of a tile in a grid of eight columns with a gap of two pixels; 0 where the picture is none."""
+    size = size_of(path)
+    return (size[0] + 2) // 8 - 2 if size and (size[0] + 2) % 8 == 0 else 0
+
+
+def _beside(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """As a content security policy names a script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value
+
+
+def _partial_shown(report: Report) -> pd.DataFrame:
+    table = report.analysis.partial
+    leading = (table["target"] == "gfid") & (table["budget"] == report.leading.budget)
+    return table[leading & table["partial"].notna()]
+
+
+def _script_values(report: Report, shown: gallery.Gallery) -> dict[str, Any]:
+    maps = [_map_data(one, shown, report.look) for one in shown.maps]
+    return {**report.explorer.data(report.look, report.leading.probe), "maps": maps}
+
+
+def _map_data(one: gallery.LatentMap, shown: gallery.Gallery, look: Look) -> dict[str, Any]:
+    first = next((t.name for t in shown.traversals if t.name in one.attributes), "")
+    return {
+        "attributes": {name: "".join(map(str, values)) for name, values in sorted(one.attributes.items())},
+        "first": first, "side": one.side, "columns": one.columns,
+        "tokens": [
+            {"label": label, "token": look.place(label), "x": [round(1000 * v) for v in x],
+             "y": [round(1000 * v) for v in y]}
+            for label, (x, y) in one.places.items()
+        ],
+    }  # fmt: skip
+
+
+def _protocol_said(results: Results, hash_: str) -> str:
+    """A protocol in a line, for who points at a number."""
+    entries = _entries(results.protocols.get(hash_, {}).get("protocol", {}))
+    said = "; ".join(f"{key}: {value}" for key, value in entries)
+    return f"Protocol {hash_}. {said[:420]}{'...' if len(said) > 420 else ''}"

@@ -22,7 +22,8 @@ class MetricName:
 
 
 RECONSTRUCTION, PROBES, GENERATION, OTHER = "Reconstruction", "Attribute probes", "Generation", "Other scores"
-GROUPS = (RECONSTRUCTION, PROBES, GENERATION, OTHER)
+READABILITY = "Attribute readability"
+GROUPS = (RECONSTRUCTION, PROBES, READABILITY, GENERATION, OTHER)
 
 METRICS: dict[str, MetricName] = {
     "psnr": MetricName("PSNR", RECONSTRUCTION, 2, "Peak signal-to-noise ratio of reconstructions, in dB."),
@@ -40,6 +41,89 @@ METRICS: dict[str, MetricName] = {
     "probe_top5_recall": MetricName(
         "Probe top-5 recall", PROBES, 3, "Share of an image's attributes among the probe's top five.", leading=False
     ),
+    "attribute_macro_f1": MetricName(
+        "Readability: macro-F1", READABILITY, 3, "As the probe's, with a wider choice of penalties.", leading=False
+    ),
+    "attribute_average_precision": MetricName(
+        "Readability: average precision",
+        READABILITY,
+        3,
+        "As the probe's, with a wider choice of penalties.",
+        leading=False,
+    ),
+    "attribute_balanced_accuracy": MetricName(
+        "Readability: balanced accuracy",
+        READABILITY,
+        3,
+        "As the probe's, with a wider choice of penalties.",
+        leading=False,
+    ),
+    "attribute_top5_recall": MetricName(
+        "Readability: top-5 recall", READABILITY, 3, "As the probe's, with a wider choice of penalties.", leading=False
+    ),
+    "sample_efficiency_average_precision": MetricName(
+        "Sample efficiency, average precision",
+        READABILITY,
+        3,
+        "Mean height of the probe's average precision over the logarithm of the number of training images.",
+        leading=False,
+    ),
+    "sample_efficiency_balanced_accuracy": MetricName(
+        "Sample efficiency, balanced accuracy",
+        READABILITY,
+        3,
+        "Mean height of the probe's balanced accuracy over the logarithm of the number of training images.",
+        leading=False,
+    ),
+    "mdl_bits": MetricName(
+        "Description length",
+        READABILITY,
+        4,
+        "Bits per attribute and image that code the attributes given the latents, probes learned on the way.",
+        leading=False,
+    ),
+    "mdl_compression": MetricName(
+        "Compression",
+        READABILITY,
+        3,
+        "Entropy of the attributes over their description length; 1 where latents tell nothing.",
+        leading=False,
+    ),
+    "nonlinear_gap_average_precision": MetricName(
+        "Nonlinear gap, average precision",
+        READABILITY,
+        3,
+        "Of neighbours or a small network less that of the linear probe: what is there but not linear.",
+        leading=False,
+    ),
+    "nonlinear_gap_balanced_accuracy": MetricName(
+        "Nonlinear gap, balanced accuracy",
+        READABILITY,
+        3,
+        "Of neighbours or a small network less that of the linear probe: what is there but not linear.",
+        leading=False,
+    ),
+    "direction_cosine": MetricName(
+        "Overlap of directions",
+        READABILITY,
+        3,
+        "Mean absolute cosine of attribute directions in whitened space; the baseline is their co-occurrence.",
+        leading=False,
+    ),
+    "direction_excess": MetricName(
+        "Excess overlap of directions",
+        READABILITY,
+        3,
+        "Overlap of attribute directions beyond their co-occurrence; 0 where attributes are held exactly.",
+        leading=False,
+    ),
+    "attribute_leakage": MetricName(
+        "Leakage",
+        READABILITY,
+        4,
+        "Squared rank association of one attribute's probe with another attribute, the first attribute held fixed.",
+        leading=False,
+    ),
     "gfid": MetricName("gFID to real images", GENERATION, 2, "Fréchet distance between samples and real images."),
     "gfid_vs_reconstructions": MetricName(
         "gFID to own reconstructions",
@@ -47,23 +131,53 @@ METRICS: dict[str, MetricName] = {
         2,
         "Fréchet distance between samples and the tokenizer's own reconstructions: what diffusion alone lost.",
     ),
+    "sfid": MetricName(
+        "sFID", GENERATION, 2, "Fréchet distance in features that keep positions: layout rather than content."
+    ),
+    "inception_score": MetricName(
+        "Inception Score", GENERATION, 1, "Whether samples are recognisable and varied; looks at no real images."
+    ),
     "kid": MetricName("KID", GENERATION, 4, "Kernel distance between samples and real images, unbiased in n."),
     "precision": MetricName("Precision", GENERATION, 3, "Share of samples that lie among real images."),
     "recall": MetricName("Recall", GENERATION, 3, "Share of real images that lie among samples."),
     "density": MetricName("Density", GENERATION, 3, "How densely real images surround the samples."),
     "coverage": MetricName("Coverage", GENERATION, 3, "Share of real images with a sample close by."),
+    "attribute_shift": MetricName(
+        "Attribute shift",
+        GENERATION,
+        3,
+        "Mean difference of how often samples and real images show an attribute; the trivial value is that of chance.",
+    ),
+    "attribute_pair_shift": MetricName(
+        "Attribute pair shift",
+        GENERATION,
+        3,
+        "Mean difference of the correlations of two attributes in samples and in real images.",
+        leading=False,
+    ),
 }
 
 
+# Scores that companion networks add under their own names, such as gfid_dinov2. Longer names first.
+WITH_NETWORK = ("gfid_vs_reconstructions", "gfid", "rfid")
+
+
 def metric_name(metric: str) -> MetricName:
-    """The catalogue entry of `metric`, or one made of its own name."""
-    return METRICS.get(metric) or MetricName(metric, OTHER, 3, "")
+    """The catalogue entry of `metric`; that of a companion network's distance; or one made of its own name."""
+    known = METRICS.get(metric)
+    for base in WITH_NETWORK if known is None else ():
+        if metric.startswith(f"{base}_"):
+            network, entry = metric.removeprefix(f"{base}_"), METRICS[base]
+            label = entry.label.replace("FID", "FD", 1) + f", {network}"
+            return MetricName(label, entry.group, entry.digits, f"{entry.meaning} In features of {network}.", False)
+    return known or MetricName(metric, OTHER, 3, "")
 
 
 def metric_order(metric: str) -> tuple[int, str]:
     """Sort key: the order of the catalogue, then strangers by name."""
     known = list(METRICS)
-    return (known.index(metric) if metric in METRICS else len(known), metric)
+    base = next((base for base in WITH_NETWORK if metric not in METRICS and metric.startswith(f"{base}_")), metric)
+    return (known.index(base) if base in METRICS else len(known), metric)
 
 
 def label_of(metric: str, vectorisation: str | None = None, attribute: str | None = None) -> str:

@@ -1,16 +1,31 @@
 """Which figures a report has, from its results: each is drawn, or replaced by the reason why it is not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
+from reports.axes import Axis, AxisTable
 from reports.collect import Results, Stage
 from reports.comparison import primary_budget, primary_probe, select
-from reports.figures import Look, Picture, Run, attribute_dots, budget_lines, curves, scatter, separate_curves
+from reports.figures import (
+    Look,
+    Picture,
+    Run,
+    attribute_dots,
+    budget_lines,
+    curves,
+    latent_maps,
+    profiles,
+    scatter,
+    separate_curves,
+    standings,
+)
 from reports.findings import describe
+from reports.gallery import gallery
+from reports.images import NOTHING
 from reports.names import label_of, listed, metric_name
-from reports.relations import TARGETS, Axis, Relation, predictors, relate
+from reports.relations import TARGETS, Relation, predictors, relate, relate_all
 from vaebench.core.errors import MismatchError
 
 # Names in metrics.jsonl, first choice first; a total may hold other terms.
@@ -82,18 +97,72 @@ def scatters(relations: Mapping[str, Relation | str], look: Look) -> list[Shown]
     return shown
 
 
+def answer_figure(comparison: pd.DataFrame, leading: Leading, drawn: Sequence[Shown], look: Look) -> Shown | None:
+    """The plot that shows the answer: probe score and gFID, or, without both, gFID alone."""
+    if drawn and drawn[0].picture is not None and drawn[0].picture.name == "scatter-probe":
+        return drawn[0]
+    cells = select(comparison, "gfid", budget=leading.budget)
+    cells = cells[cells["value"].notna()]
+    if cells.empty or cells["label"].duplicated().any() or cells["protocol_hash"].nunique() > 1:
+        return None
+    label = metric_name("gfid").label
+    return Shown(label, "Bars are intervals.", standings(cells, look, label, "standings-gfid"))
+
+
+def profile_cards(comparison: pd.DataFrame, leading: Leading, look: Look) -> Shown | None:
+    """Parallel coordinates of the leading scores with a better direction, a panel per tokenizer."""
+    rows = comparison[(comparison["attribute"] == "") & comparison["budget"].isin(["", leading.budget])]
+    rows = rows[(rows["direction"] != "none") & rows["metric"].map(lambda metric: metric_name(metric).leading)]
+    columns = {}
+    for (metric, vectorisation), cells in rows.groupby(["metric", "vectorisation"], sort=False):
+        values = cells.drop_duplicates("label").set_index("label")["value"].astype(float)
+        extent = values.max() - values.min()
+        if cells["protocol_hash"].nunique() == 1 and len(values.dropna()) >= 2 and extent > 0:
+            share = (values - values.min()) / extent
+            better = 1 - share if cells["direction"].iloc[0] == "lower" else share
+            columns[_short(str(metric), str(vectorisation))] = better
+    table = pd.DataFrame(columns).reindex([label for label in look.labels if label in set(rows["label"])])
+    if table.shape[0] < 2 or table.shape[1] < 3:
+        return None
+    caption = (
+        "Each score runs from the worst of these tokenizers (bottom) to the best (top), so a difference within noise "
+        "may fill the whole height: the table says how large it is. Grey: the others."
+    )
+    return Shown("Every tokenizer by its leading scores", caption, profiles(table, look, "profiles"))
+
+
+def map_figures(results: Results) -> list[Picture]:
+    """The maps of latents, coloured by the attribute that is traversed first or else by the first there is."""
+    shown = gallery(results, lambda path, box=None: NOTHING)
+    pictures = []
+    for number, one in enumerate(shown.maps):
+        names = [traversal.name for traversal in shown.traversals if traversal.name in one.attributes]
+        name = next(iter([*names, *one.attributes]), None)
+        if name is not None:
+            points = {
+                label: pd.DataFrame({"x": x, "y": y, "value": one.attributes[name]})
+                for label, (x, y) in one.places.items()
+            }
+            pictures.append(latent_maps(points, name, "latent-map" + (f"-{number + 1}" if number else "")))
+    return pictures
+
+
+def _short(metric: str, vectorisation: str) -> str:
+    """A label that fits under an axis."""
+    label = label_of(metric, vectorisation).replace("Probe ", "").replace("average precision", "AP")
+    return label.replace("gFID to real images", "gFID").replace("gFID to own reconstructions", "gFID, own")
+
+
 def all_relations(
     results: Results, comparison: pd.DataFrame, leading: Leading, force: bool
 ) -> list[tuple[Axis, Axis, Relation | str]]:
     """Every score that is not generation's own against both gFIDs at the leading budget, in a fixed order."""
     comparison = comparison[comparison["attribute"] == ""]
     targets = [Axis(target, budget=leading.budget) for target in TARGETS]
-    return [
-        (x, y, relation_or_reason(results, comparison, x, y, force))
-        for x in predictors(comparison)
-        for y in targets
-        if _exists(comparison, y)
-    ]
+    every = list(predictors(comparison))
+    axes = AxisTable(comparison, results.protocols, force)
+    found = {y: relate_all(axes, every, y) for y in targets if _exists(comparison, y)}
+    return [(x, y, relations[i]) for i, x in enumerate(every) for y, relations in found.items()]
 
 
 def attributes(comparison: pd.DataFrame, leading: Leading) -> tuple[Axis, pd.DataFrame] | None:

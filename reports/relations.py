@@ -4,29 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from reports.comparison import select
-from reports.names import GENERATION, label_of, metric_name, metric_order
-from reports.statistics import Correlation, PartialCorrelation, correlate, partial_correlation
+from reports.axes import Axis, AxisTable, AxisValues, Protocols
+from reports.names import GENERATION, metric_name, metric_order
+from reports.statistics import Correlation, PartialCorrelation, correlate_many, partial_correlation
+from reports.statistics.checks import Vector, checked
 from vaebench.core.errors import MismatchError, NumericalError, TooFewSamples
 
 TARGETS = ("gfid", "gfid_vs_reconstructions")
 CONFOUNDER = "psnr"
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One score as an axis: a metric, and the vectorisation or budget that picks one of its variants."""
-
-    metric: str
-    vectorisation: str = ""
-    budget: str = ""
-
-    @property
-    def label(self) -> str:
-        """Readable name."""
-        return label_of(self.metric, self.vectorisation)
+POINT_COLUMNS = ["x", "x_low", "x_high", "y", "y_low", "y_high"]
 
 
 @dataclass(frozen=True)
@@ -53,35 +42,48 @@ class Relation:
 
 
 def relate(
-    comparison: pd.DataFrame,
-    protocols: Mapping[str, Mapping[str, Any]],
-    predictor: Axis,
-    target: Axis,
-    *,
-    force: bool = False,
+    comparison: pd.DataFrame, protocols: Protocols, predictor: Axis, target: Axis, *, force: bool = False
 ) -> Relation:
     """Pair two scores by tokenizer and correlate them; the confounder is PSNR unless PSNR is itself the predictor.
 
     Raises:
         MismatchError: an axis holds scores of differing protocols and `force` is not given; the message names the
-            protocol entries that differ.
+            protocol entries that differ. Or the table holds published numbers.
     """
-    x = _axis_values(comparison, predictor, protocols, force)
-    y = _axis_values(comparison, target, protocols, force)
-    points = x.add_prefix("x_").join(y.add_prefix("y_"), how="inner")
-    points = points.rename(columns={"x_value": "x", "y_value": "y"}).dropna(subset=["x", "y"])
-    forced = x["protocol_hash"].nunique() > 1 or y["protocol_hash"].nunique() > 1
-    correlation, note = None, ""
-    try:
-        correlation = correlate(points["x"], points["y"])
-    except (TooFewSamples, NumericalError) as error:
-        note = error.message
-    partial, partial_note = None, ""
-    if predictor.metric != CONFOUNDER:
-        partial, partial_note = _partial(comparison, protocols, points, force)
-    directions = ("none", "none") if points.empty else (points["x_direction"].iloc[0], points["y_direction"].iloc[0])
-    values = points[["x", "x_low", "x_high", "y", "y_low", "y_high"]].astype(float)
-    return Relation(predictor, target, values, correlation, note, partial, partial_note, directions, forced)
+    axes = AxisTable(comparison, protocols, force)
+    axes.values(predictor), axes.values(target)
+    found = relate_all(axes, [predictor], target)[0]
+    assert isinstance(found, Relation)
+    return found
+
+
+def relate_all(axes: AxisTable, predictors: Sequence[Axis], target: Axis) -> list[Relation | str]:
+    """`relate` of every predictor with one target; the message in place of a relation that protocols forbid.
+
+    Predictors over the same tokenizers share the work, so this is faster than one at a time.
+    """
+    pairs: list[tuple[AxisValues, pd.DataFrame] | str] = []
+    for predictor in predictors:
+        try:
+            x = axes.values(predictor)
+            pairs.append((x, _points(x, axes.values(target))))
+        except MismatchError as error:
+            pairs.append(str(error))
+    correlations = _correlations([pair[1] for pair in pairs if not isinstance(pair, str)])
+    relations: list[Relation | str] = []
+    for predictor, pair in zip(predictors, pairs, strict=True):
+        if isinstance(pair, str):
+            relations.append(pair)
+            continue
+        x, points = pair
+        y = axes.values(target)
+        correlation, note = next(correlations)
+        partial, partial_note = (None, "") if predictor.metric == CONFOUNDER else _partial(axes, points)
+        relations.append(Relation(
+            predictor, target, points, correlation, note, partial, partial_note, (x.direction, y.direction),
+            forced=len(x.protocols) > 1 or len(y.protocols) > 1,
+        ))  # fmt: skip
+    return relations
 
 
 def predictors(comparison: pd.DataFrame) -> Iterator[Axis]:
@@ -93,61 +95,54 @@ def predictors(comparison: pd.DataFrame) -> Iterator[Axis]:
             yield Axis(metric, vectorisation)
 
 
-def require_one_protocol(
-    hashes: Sequence[str], protocols: Mapping[str, Mapping[str, Any]], what: str, *, force: bool = False
-) -> None:
-    """Refuse scores of differing protocols.
-
-    Raises:
-        MismatchError: more than one hash and not `force`; names every entry that differs and its values.
-    """
-    unique = list(dict.fromkeys(hashes))
-    if len(unique) > 1 and not force:
-        raise MismatchError(
-            f"{what}: the scores were obtained by different protocols ({', '.join(unique)}), which differ in "
-            f"{'; '.join(differences([protocols.get(hash_, {}).get('protocol', {}) for hash_ in unique]))}.",
-            "Score them by one protocol, or force the comparison.",
-        )
+def generation_measures(comparison: pd.DataFrame) -> list[Axis]:
+    """Every score of generated samples at every budget: what predictors are related to."""
+    means = comparison[comparison["attribute"] == ""]
+    generated = (means["budget"] != "") | means["metric"].map(lambda metric: metric_name(metric).group == GENERATION)
+    keys = means.loc[generated, ["metric", "vectorisation", "budget"]].drop_duplicates()
+    axes = [Axis(*map(str, key)) for key in keys.itertuples(index=False)]
+    return sorted(axes, key=lambda axis: (axis.budget, metric_order(axis.metric)))
 
 
-def differences(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The entries in which protocols differ, as 'sampler.nfe (25 against 50)'; nested entries by dotted name."""
-    flat = [_flatten(protocol) for protocol in protocols]
-    keys = dict.fromkeys(key for entries in flat for key in entries)
-    result = []
-    for key in keys:
-        values = list(dict.fromkeys(repr(entries[key]) if key in entries else "absent" for entries in flat))
-        if len(values) > 1:
-            result.append(f"{key} ({' against '.join(values)})")
-    return result
+def _points(x: AxisValues, y: AxisValues) -> pd.DataFrame:
+    shared = [label for label in x.values if label in y.values]
+    rows = np.array([(*x.cells[label], *y.cells[label]) for label in shared], dtype=float).reshape(len(shared), 6)
+    return pd.DataFrame(rows, pd.Index(shared, name="label", dtype="str"), POINT_COLUMNS)
 
 
-def _axis_values(
-    comparison: pd.DataFrame, axis: Axis, protocols: Mapping[str, Mapping[str, Any]], force: bool
-) -> pd.DataFrame:
-    rows = select(comparison, axis.metric, axis.vectorisation, axis.budget)
-    require_one_protocol(list(rows["protocol_hash"]), protocols, axis.label, force=force)
-    return rows.drop_duplicates("label").set_index("label")[["value", "low", "high", "direction", "protocol_hash"]]
+def with_confounders(points: pd.DataFrame, confounders: Sequence[Mapping[str, float]]) -> tuple[Vector, Vector, Vector]:
+    """x, y (n) and confounders (n, k) of the tokenizers that have all of these."""
+    rows = zip(points.index, points["x"].to_numpy(), points["y"].to_numpy(), strict=True)
+    known = [
+        (x, y, *(one[label] for one in confounders)) for label, x, y in rows if all(label in c for c in confounders)
+    ]
+    table = np.array(known, dtype=float).reshape(len(known), 2 + len(confounders))
+    return table[:, 0], table[:, 1], table[:, 2:]
 
 
-def _partial(
-    comparison: pd.DataFrame, protocols: Mapping[str, Mapping[str, Any]], points: pd.DataFrame, force: bool
-) -> tuple[PartialCorrelation | None, str]:
+def _correlations(pairs: Sequence[pd.DataFrame]) -> Iterator[tuple[Correlation | None, str]]:
+    """Correlation of every pair, or why there is none; pairs over the same tokenizers are computed together."""
+    found: dict[int, tuple[Correlation | None, str]] = {}
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for i, points in enumerate(pairs):
+        try:
+            checked(points["x"].to_numpy(), points["y"].to_numpy())
+            groups.setdefault(tuple(points.index), []).append(i)
+        except (TooFewSamples, NumericalError) as error:
+            found[i] = (None, error.message)
+    for members in groups.values():
+        # One target and the same tokenizers in the same order: y is the same in all.
+        first = pairs[members[0]]
+        together = correlate_many([pairs[i]["x"].to_numpy() for i in members], first["y"].to_numpy())
+        found |= {i: (correlation, "") for i, correlation in zip(members, together, strict=True)}
+    return iter([found[i] for i in range(len(pairs))])
+
+
+def _partial(axes: AxisTable, points: pd.DataFrame) -> tuple[PartialCorrelation | None, str]:
     try:
-        confounder = _axis_values(comparison, Axis(CONFOUNDER), protocols, force)
-        shared = points.join(confounder["value"], how="inner").dropna(subset=["value"])
-        if shared.empty:
+        held = axes.values(Axis(CONFOUNDER)).values
+        if not held.keys() & set(points.index):
             return None, "No PSNR to hold fixed."
-        return partial_correlation(shared["x"], shared["y"], shared["value"]), ""
+        return partial_correlation(*with_confounders(points, [held])), ""
     except (TooFewSamples, NumericalError, MismatchError) as error:
         return None, error.message
-
-
-def _flatten(entries: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in entries.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

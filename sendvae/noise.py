@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from torch import Tensor
+
+from vaebench.core.seeds import sample_normal, sample_uniform
 
 
 def inject_noise(latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
@@ -15,9 +17,8 @@ def inject_noise(latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
     return (1 - level) * noise + level * latents
 
 
-def draw_noise(latents: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """(noise, alpha) for these latents: noise ~ N(0, I), alpha ~ U(0, 1) per image, drawn on the generator's device."""
-    device = generator.device
-    alpha = torch.rand(len(latents), generator=generator, device=device)
-    noise = torch.randn(latents.shape, generator=generator, device=device)
+def draw_noise(latents: Tensor, positions: np.ndarray, seed: int) -> tuple[Tensor, Tensor]:
+    """(noise, alpha) for these latents: noise ~ N(0, I), alpha ~ U(0, 1) per image, functions of seed and position."""
+    noise = sample_normal(positions, tuple(latents.shape[1:]), seed, "injected noise")
+    alpha = sample_uniform(positions, (), seed, "noise level")
     return noise.to(latents), alpha.to(latents)

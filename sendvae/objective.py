@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sendvae.mapper import Mapper
 from sendvae.noise import draw_noise, inject_noise
@@ -12,6 +12,7 @@ from vaebench.core.errors import MismatchError
 from vaebench.tokenizers.base import LatentNormalisation
 from vaebench.tokenizers.features import ResampleRule, patch_cosine, resample_features
 from vaebench.tokenizers.method import Objective, ObjectiveOutput, StepInputs
+from vaebench.training.batch_norm import LatentBatchNorm
 
 NormalisationRule = Literal["batch", "none"] | LatentNormalisation
 
@@ -38,15 +39,14 @@ class AlignmentObjective(Objective):
         self.mapper = mapper
         self.weight, self.noise, self.resample = weight, noise, resample
         self.fixed = normalisation if isinstance(normalisation, LatentNormalisation) else None
-        # REPA-E's batch normalisation of latents: no affine part, eps 1e-4, momentum 0.1.
-        self.batch_norm = nn.BatchNorm2d(latent_channels, eps=1e-4, affine=False) if normalisation == "batch" else None
+        self.batch_norm = LatentBatchNorm(latent_channels) if normalisation == "batch" else None
 
     def forward(self, inputs: StepInputs) -> ObjectiveOutput:
         if inputs.features is None:
             raise MismatchError("Send-VAE aligns with teacher features, and this step has none.", "Pass a teacher.")
         latents = self.normalise(inputs.latents)
         if self.noise:
-            latents = inject_noise(latents, *draw_noise(latents, inputs.generator))
+            latents = inject_noise(latents, *draw_noise(latents, inputs.positions, inputs.seed))
         predicted = self.mapper(latents)
         loss = alignment_loss(predicted, resample_features(inputs.features, self.mapper.grid, self.resample))
         return ObjectiveOutput(loss, self.weight, {"cosine": 1 - loss.detach()})

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vaebench.api import (
+        card,
         describe,
+        export_npz,
         extract,
         generate,
         make_report,
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
         probe,
         reconstruct,
         run_study,
+        score,
         train,
     )
+    from vaebench.core.registry import register
     from vaebench.data import open_data
     from vaebench.latents import LatentFile
     from vaebench.stages.base import Context
@@ -28,8 +32,10 @@ if TYPE_CHECKING:
 _HOMES = {
     "Context": "vaebench.stages.base",
     "LatentFile": "vaebench.latents",
+    "card": "vaebench.api",
     "check_tokenizer": "vaebench.tokenizers.check",
     "describe": "vaebench.api",
+    "export_npz": "vaebench.api",
     "extract": "vaebench.api",
     "generate": "vaebench.api",
     "load_tokenizer": "vaebench.tokenizers",
@@ -37,16 +43,20 @@ _HOMES = {
     "open_data": "vaebench.data",
     "prepare_data": "vaebench.api",
     "probe": "vaebench.api",
+    "register": "vaebench.core.registry",
     "reconstruct": "vaebench.api",
     "run_study": "vaebench.api",
+    "score": "vaebench.api",
     "train": "vaebench.api",
 }
 
 __all__ = [
     "Context",
     "LatentFile",
+    "card",
     "check_tokenizer",
     "describe",
+    "export_npz",
     "extract",
     "generate",
     "load_tokenizer",
@@ -55,7 +65,9 @@ __all__ = [
     "prepare_data",
     "probe",
     "reconstruct",
+    "register",
     "run_study",
+    "score",
     "train",
 ]
 

@@ -13,13 +13,16 @@ Example:
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vaebench.core.config import Config, build
-from vaebench.core.errors import DataError, UnknownName, suggest
+from vaebench.core.errors import ConfigError, DataError, UnknownName, suggest
 from vaebench.core.files import read_json
-from vaebench.core.scores import Score
+from vaebench.core.plugins import code_of, is_reference
+from vaebench.core.processes import process_count, process_index
+from vaebench.core.scores import Score, read_scores
 from vaebench.stages import STAGES
 from vaebench.stages.base import Context, completed, execute, input_hash, require_kind, stage_hash
 
@@ -48,7 +51,8 @@ def prepare_data(
     """Prepare a data set as one uint8 HDF5 file, or return it if that is done.
 
     Args:
-        data: a registered name, a folder prepared earlier, a tree of images, or a CSV or Parquet table of paths.
+        data: a registered name, a folder prepared earlier, a tree of images, a CSV or Parquet table of paths, or a
+            source of your own as ``module:Class`` or ``path/file.py:Class``.
         output_dir: where; default: the cache.
         options: the data set's own settings (``image_size``, split sizes ...).
         context: device and workers.
@@ -61,7 +65,7 @@ def prepare_data(
     path, options = Path(data), dict(options or {})
     if (path / "stage.json").is_file():
         return require_kind(path, ["data"], "data")
-    if str(data) in DATASETS:
+    if str(data) in DATASETS or (is_reference(str(data)) and not path.exists()):
         name = str(data)
     elif path.exists():
         role = "root" if path.is_dir() else "table"
@@ -72,7 +76,7 @@ def prepare_data(
         )
     config, context = {"name": name, "options": options}, context or Context()
     if output_dir is None:
-        return _cached("data", name, config, {}, context)
+        return _cached("data", name.rpartition(":")[2], config, {}, context)
     return execute(STAGES.get("data")(), config, {}, Path(output_dir), context).folder
 
 
@@ -107,13 +111,6 @@ def train(
     """
     from vaebench.tokenizers import load_method
 
-    context = context or Context()
-    needs_teacher = load_method(method, options).needs_teacher
-    inputs = {"data": str(prepare_data(data, options=data_options, context=context))}
-    if needs_teacher:
-        inputs["features"] = str(_cached("features", "teacher", dict(features or {}), inputs, context))
-    if init is not None:
-        inputs["init"] = str(init)
     config: dict[str, Any] = {
         "method": method,
         "options": dict(options or {}),
@@ -123,7 +120,14 @@ def train(
         config["network"] = network if network is not None else "tiny"
     elif network is not None:
         raise DataError("With init, the network is that of the initial tokenizer.", "Leave network out.")
-    return execute(STAGES.get("train")(), config, inputs, Path(output_dir), context).folder
+    stage, context = STAGES.get("train")(), context or Context()
+    stage.resolve(build(stage.Config, config, "train"))  # a slip is told before data and features are made for hours
+    inputs = {"data": str(prepare_data(data, options=data_options, context=context))}
+    if load_method(method, options).needs_teacher:
+        inputs["features"] = str(_cached("features", "teacher", dict(features or {}), inputs, context))
+    if init is not None:
+        inputs["init"] = str(init)
+    return execute(stage, config, inputs, Path(output_dir), context).folder
 
 
 def extract(
@@ -156,6 +160,8 @@ def _scores(kind: str, settings: Settings | None, inputs: Settings, output_dir: 
     stage = STAGES.get(kind)()
     if output_dir is not None:
         return execute(stage, settings or {}, inputs, Path(output_dir), context).scores
+    if process_count() > 1:
+        raise DataError("Several processes need one place for their result.", "Give an output_dir (--output-dir).")
     with tempfile.TemporaryDirectory() as folder:
         return execute(stage, settings or {}, inputs, Path(folder) / kind, context).scores
 
@@ -171,8 +177,90 @@ def probe(
     return _scores("probe", settings, {"latents": str(latents)}, output_dir, context or Context())
 
 
+def score(
+    latents: str | Path,
+    output_dir: str | Path | None = None,
+    *,
+    metrics: Sequence[str] = (),
+    data: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    settings: Settings | None = None,
+    context: Context | None = None,
+) -> list[Score]:
+    """Latent scores: disentanglement, readability, separability, spatial structure, spectrum, velocity ambiguity ...
+
+    Args:
+        latents: folder made by :func:`extract`.
+        output_dir: folder of the result, with ``notes.json``: what is not available and why.
+        metrics: registered names (`vaebench.metrics.METRICS`); default: all that the inputs allow.
+        data, tokenizer: for scores that look at images and masks, or that encode and decode; default: those the
+            latents were made from, where they still exist.
+        settings: of :class:`~vaebench.stages.score.ScoreConfig` (``options``, ``network``, ``seed``).
+        context: device and workers.
+    """
+    config = {**(settings or {}), **({"metrics": list(metrics)} if metrics else {})}
+    return _scores("score", config, score_inputs(latents, data, tokenizer), output_dir, context or Context())
+
+
+CONTROLS = ("pca-patches", "random-projection", "pixels")
+
+
+def score_controls(
+    latents: str | Path,
+    *,
+    metrics: Sequence[str] = (),
+    settings: Settings | None = None,
+    context: Context | None = None,
+) -> dict[str, list[Score]]:
+    """The same scores of latents that nobody trained, by control: what a number means is seen against them.
+
+    Principal components and a random projection of patches have the f and d of the latents, pixels their f. They are
+    made from the data that the latents come from, and kept in the cache.
+
+    Raises:
+        DataError: those data are not there any more.
+    """
+    from vaebench.latents import LatentFile
+
+    context, inputs = context or Context(), score_inputs(latents, None, None)
+    if "data" not in inputs:
+        raise DataError("The data that these latents were made from are not there, so no control can be made of them.")
+    data, spec = inputs["data"], LatentFile(Path(inputs["latents"]) / "train.h5").info.tokenizer
+    f, d = spec.f, min(spec.d, 3 * spec.f**2)
+    pca = {"method": "pca-patches", "options": {"f": f, "d": d}, "training": {}}
+    references = {
+        "pca-patches": str(_cached("train", f"pca-patches-f{f}d{d}", pca, {"data": data}, context)),
+        "random-projection": f"random-projection?f={f}&d={d}",
+        "pixels": f"pixels?f={f}",
+    }
+    config = {**(settings or {}), **({"metrics": list(metrics)} if metrics else {})}
+    found = {}
+    for name in CONTROLS:
+        given = {"data": data, "tokenizer": references[name]}
+        own = _cached("extract", f"{name}-f{f}", {}, given, context)
+        folder = _cached("score", f"{name}-f{f}", config, {"latents": str(own), **given}, context)
+        found[name] = read_scores(folder / "scores.json")
+    return found
+
+
+def score_inputs(latents: str | Path, data: str | Path | None, tokenizer: str | Path | None) -> dict[str, str]:
+    """The inputs of scoring: the latents, and the data and tokenizer given or on record, if they are still there."""
+    folder = require_kind(latents, ["extract"], "latents")
+    origin = read_json(folder / "stage.json")["references"]
+    inputs = {"latents": str(folder)}
+    for role, given in (("data", data), ("tokenizer", tokenizer)):
+        reference = str(given or origin.get(role) or "")
+        # A path on record may be gone, and its scores are then not available; one that is asked for must be there.
+        if given is not None or (reference and (not Path(reference).is_absolute() or Path(reference).exists())):
+            inputs[role] = reference
+    return inputs
+
+
 def _reference(data: Path, settings: Settings | None, context: Context) -> str:
-    return str(_cached("reference", "reference", dict(settings or {}), {"data": str(data)}, context))
+    from vaebench.stages.reference import reference_parts
+
+    config, batches = reference_parts(settings or {})
+    return str(_cached("reference", "reference", config, {"data": str(data), **batches}, context))
 
 
 def reconstruct(
@@ -236,8 +324,6 @@ def generate(
     root = Path(output_dir)
     run(spec, graph, root, context)
     folders = graph.folders(root)
-    from vaebench.core.scores import read_scores
-
     return [
         score
         for node in graph.nodes.values()
@@ -261,6 +347,7 @@ def generation_graph(
     seed: int,
 ) -> tuple[Any, Any]:
     """The small study behind :func:`generate`: its description and its graph."""
+    from vaebench.stages.reference import reference_parts
     from vaebench.study.graph import Graph, add_generation
     from vaebench.study.spec import GenerateSweep, StudySpec, TokenizerEntry
 
@@ -279,7 +366,8 @@ def generation_graph(
     )
     graph = Graph()
     subject: dict[str, Any] = {"tokenizer": name, "seed": None}
-    graph.add("reference", "reference", spec.reference, {}, {"data": images})
+    config, batches = reference_parts(spec.reference)
+    graph.add("reference", "reference", config, {}, {"data": images, **batches})
     graph.add(
         f"reconstruct-{name}", "reconstruct", {}, {"reference": "reference"},
         {"tokenizer": decoder, "data": images}, **subject,
@@ -293,17 +381,163 @@ def generation_graph(
     return spec, graph
 
 
+@dataclass(frozen=True)
+class CardPlan:
+    """What :func:`card` is going to do: the tokenizer's name, facts for the head of its card, and the stages."""
+
+    name: str
+    facts: dict[str, str]
+    spec: Any
+    graph: Any
+
+
+def card_plan(
+    tokenizer: str | Path,
+    data: str | Path = "avatars",
+    *,
+    name: str | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    context: Context | None = None,
+) -> CardPlan:
+    """The stages behind :func:`card`, whose arguments these are; prepares the data and loads the tokenizer.
+
+    Raises:
+        ConfigError: settings of a section that there is none of.
+    """
+    import re
+
+    from vaebench.data import open_data
+    from vaebench.stages.reference import reference_parts
+    from vaebench.study.graph import Graph
+    from vaebench.study.spec import GenerateSweep, StudySpec, TokenizerEntry
+    from vaebench.tokenizers import load_tokenizer
+
+    parts = {section: dict((settings or {}).get(section) or {}) for section in CARD_SECTIONS}
+    for section in settings or {}:
+        if section not in CARD_SECTIONS:
+            raise ConfigError(f"Unknown section '{section}'.", suggest(section, CARD_SECTIONS))
+    images = prepare_data(data, options=parts["data"], context=context)
+    info, spec = open_data(images / "data.h5").info, load_tokenizer(tokenizer).spec
+    name = name or spec.name
+    tag = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "tokenizer"
+    reference = str(Path(tokenizer).absolute()) if Path(tokenizer).exists() else str(tokenizer)
+    given = {"tokenizer": reference, "data": str(images)}
+    subject: dict[str, Any] = {"tokenizer": name}
+    graph = Graph()
+    config, batches = reference_parts(parts["reference"])
+    graph.add("reference", "reference", config, {}, {"data": str(images), **batches})
+    own = {kind: {"seed": seed, **parts[kind]} for kind in ("reconstruct", "probe", "score")}
+    graph.add(f"reconstruct-{tag}", "reconstruct", own["reconstruct"], {"reference": "reference"}, given, **subject)
+    latents = graph.add(f"extract-{tag}", "extract", parts["extract"], {}, given, **subject)
+    if info.attributes:
+        graph.add(f"probe-{tag}", "probe", own["probe"], {"latents": latents}, **subject)
+    graph.add(f"score-{tag}", "score", own["score"], {"latents": latents}, given, **subject)
+    study = StudySpec(
+        study=f"card of {name}",
+        tokenizers=(TokenizerEntry(name=name, load=reference),),
+        data={"name": info.name},
+        score=own["score"],
+        generate=GenerateSweep(steps=()),
+    )
+    facts = {
+        "name": name,
+        "shape": f"f{spec.f}d{spec.d}",
+        "method": spec.method,
+        "source": spec.source,
+        "weights": spec.checkpoint_hash[:16],
+        "code": code_of(str(tokenizer).partition("?")[0]) if is_reference(str(tokenizer)) else "",
+        "normalisation": spec.normalisation.source if spec.normalisation else "none published",
+        "reference": str(tokenizer),
+        "data": f"{info.name}, {info.image_size} x {info.image_size}, {info.fingerprint[:10]}",
+    }
+    return CardPlan(tag, facts, study, graph)
+
+
+CARD_SECTIONS = ("data", "reference", "extract", "reconstruct", "probe", "score")
+
+
+def card(
+    tokenizer: str | Path,
+    data: str | Path = "avatars",
+    output_dir: str | Path | None = None,
+    *,
+    among: Sequence[str | Path] = (),
+    name: str | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    context: Context | None = None,
+) -> Path:
+    """The whole card of a tokenizer: reconstruction, probes, every latent score, and its standing among others.
+
+    What is complete is reused, so the same call again costs a second, and one that was interrupted goes on.
+
+    Args:
+        tokenizer: as in :func:`extract`.
+        data: as in :func:`prepare_data`.
+        output_dir: folder of its stages, ``card.html``, ``card.md`` and ``card.json``; default ``runs/card-NAME``.
+        among: study folders, or folders of other cards, to whose tokenizers it is compared.
+        name: on the card; default: the tokenizer's own.
+        settings: by section (``data``, ``reference``, ``extract``, ``reconstruct``, ``probe``, ``score``).
+        seed: of probes, scores and resampling.
+        context: device and workers.
+
+    Returns:
+        the path of ``card.html``.
+    """
+    from reports.card import make_card, write_card
+    from reports.collect import read_study
+    from vaebench.core.files import write_json
+    from vaebench.study.engine import run
+
+    context = context or Context()
+    for study in among:
+        read_study(study)  # what is no study is said before the work, not after it
+    plan = card_plan(tokenizer, data, name=name, settings=settings, seed=seed, context=context)
+    root = Path(output_dir) if output_dir is not None else Path("runs") / f"card-{plan.name}"
+    run(plan.spec, plan.graph, root, context)
+    write_json(root / "card.json", plan.facts)
+    return write_card(make_card(root, plan.facts, [Path(study) for study in among]), root)
+
+
+def export_npz(folder: str | Path, path: str | Path, *, split: str = "train", images: int = 10_000) -> Path:
+    """Write the samples of a ``generate`` folder, or a ``reference`` folder, as a file of ADM's evaluation suite.
+
+    Args:
+        folder: of the stage.
+        path: the file, ending in .npz; returned.
+        split: of a reference, "train" or "test".
+        images: of a reference, how many images beside its moments.
+    """
+    from vaebench.stages.batch import export_batch
+
+    export_batch(Path(folder), Path(path), split, images)
+    return Path(path)
+
+
 def run_study(
     study: str | Path,
     output_dir: str | Path,
     *,
     overrides: Sequence[str] = (),
-    jobs: int = 1,
+    jobs: int | None = None,
+    options: Any = None,
     context: Context | None = None,
 ) -> Path:
     """Run a study file (or one that ships, by name) and write its report; returns the report's path.
 
     What is complete is reused; a finished study returns at once.
+
+    Args:
+        study: file or name.
+        output_dir: folder of the study.
+        overrides: settings, as ``a.b=c``.
+        jobs: stages at a time; more than one in processes of their own.
+        options: :class:`vaebench.study.engine.Options` instead of ``jobs``: engine, threads, memory ...
+        context: device and workers.
+
+    Raises:
+        StagesFailed: some stages failed, and all that does not need them is complete.
     """
     from vaebench.study.engine import finished, run
     from vaebench.study.spec import load_study
@@ -313,16 +547,25 @@ def run_study(
     if not finished(spec, root):
         from vaebench.study.graph import build_graph
 
-        run(spec, build_graph(spec), root, context or Context(), jobs)
-        page.unlink(missing_ok=True)
+        run(spec, build_graph(spec), root, context or Context(), options or jobs)
+        if process_index() == 0:
+            page.unlink(missing_ok=True)
+    if process_index() > 0:  # the first of several processes writes the report
+        return page
     return page if page.is_file() else make_report([root], root / "report")
 
 
-def make_report(studies: Sequence[str | Path], output_dir: str | Path, force: bool = False) -> Path:
-    """Tables (CSV, Parquet), figures and ``report.html`` from study folders; returns the page's path."""
+def make_report(
+    studies: Sequence[str | Path],
+    output_dir: str | Path,
+    force: bool = False,
+    formats: Sequence[str] = ("html", "md", "latex", "csv", "figures"),
+) -> Path:
+    """``report.html``, tables (CSV, Parquet, LaTeX), figures (PNG, SVG) and Markdown from study folders; returns the
+    page's path. ``formats`` names what of these is written."""
     import reports
 
-    return reports.make_report([Path(study) for study in studies], Path(output_dir), force=force)
+    return reports.make_report([Path(study) for study in studies], Path(output_dir), force, formats)
 
 
 def describe(folder: str | Path) -> dict[str, Any]:

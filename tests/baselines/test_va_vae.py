@@ -78,9 +78,13 @@ def step(features: torch.Tensor) -> StepInputs:
         latents=latents,
         reconstruction=reconstruction,
         features=features,
+        labels=None,
         reconstruction_loss=(reconstruction - images).abs().mean(),
         encoder_last_weight=tokenizer.encoder_last_weight,
+        decode=tokenizer.network.decode,
         step=0,
+        positions=np.arange(3),
+        seed=0,
         generator=torch.Generator().manual_seed(0),
     )
 

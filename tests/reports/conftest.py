@@ -13,6 +13,8 @@ from vaebench.core.scores import Score, write_scores
 
 BUDGET = {"steps": 600, "cfg": 1.0, "nfe": 25}
 ATTRIBUTES = ("glasses", "beard", "hat", "smile")
+TILE, GAP, FACES, STEPS = 16, 2, 2, [-1.0, 0.0, 1.0]  # of traversals
+FIVE = ("kl-vae", "va-vae", "send-vae", "eq-vae", "<script>alert(1)</script>")
 
 # tokenizer: (PSNR, rFID, probe macro-F1, gFID, gFID to own reconstructions)
 THREE = {
@@ -95,6 +97,41 @@ class StudyWriter:
             make_score("kid", 0.02, "lower", half=half),
         ])  # fmt: skip
 
+    def gallery(self, name: str, seed: int = 0, points: int = 60, read: bool = True) -> None:
+        """What stages `gallery` and `nearest` leave; an attribute turned up is seen in 60 + 5 `seed` percent more."""
+        rng = np.random.default_rng(seed)
+        turned = ("glasses", "hat")
+        entries = []
+        for target in turned:
+            change = {other: [0.02 * i, 0.0, 0.04 * i] for i, other in enumerate(ATTRIBUTES)}
+            change[target] = [0.6 + 0.05 * seed, 0.5, 0.9]
+            entry = {
+                "name": target, "probe": dict.fromkeys(ATTRIBUTES, 0.1) | {target: 0.7}, "images": 20,
+                "cooccurrence": dict.fromkeys(ATTRIBUTES, 0.0) | {target: 1.0},
+            }  # fmt: skip
+            entries.append({**entry, "read": change, "before": dict.fromkeys(ATTRIBUTES, 0.1)} if read else entry)
+        pitch = TILE + GAP
+        size = (len(turned) * FACES * pitch - GAP, len(STEPS) * pitch - GAP, 3)
+        folder = self.stage("gallery", name, images={
+            "traversals.png": rng.integers(0, 255, size, dtype=np.uint8),
+            "map.png": rng.integers(0, 255, (-(-points // 20) * 8, 160, 3), dtype=np.uint8),
+        })  # fmt: skip
+        (folder / "traversals.json").write_text(json.dumps({
+            "steps": STEPS, "faces": [FACES] * len(turned), "tile": [TILE, TILE], "gap": GAP, "attributes": entries,
+            "reader": {"network": "mobilenetv2", "least": 0.75, "balanced_accuracy": {}} if read else None,
+        }))  # fmt: skip
+        shared = np.random.default_rng(99)
+        (folder / "map.json").write_text(json.dumps({
+            "x": rng.random(points).tolist(), "y": rng.random(points).tolist(), "ids": list(range(points)),
+            "thumbnail": 8, "columns": 20, "labels": None, "method": "t-SNE",
+            "attributes": {"glasses": (shared.random(points) < 0.3).astype(int).tolist(),
+                           "hat": (shared.random(points) < 0.7).astype(int).tolist()},
+        }))  # fmt: skip
+        folder = self.stage("nearest", name, images={"nearest.png": rng.integers(0, 255, (34, 52, 3), dtype=np.uint8)})
+        (folder / "nearest.json").write_text(json.dumps({
+            "network": "mobilenetv2", "median": 4.2, "median_held_out": 4.0, "nearer_than_real": 0.02,
+        }))  # fmt: skip
+
     def finish(self, **extra: Any) -> Path:
         """Write index.json; returns the study folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -135,6 +172,16 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return writer.finish()
 
 
+@pytest.fixture(scope="session")
+def five(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete study of five tokenizers with something for every section of a page; read only."""
+    writer = StudyWriter(tmp_path_factory.mktemp("five") / "study")
+    for i, name in enumerate(FIVE):
+        writer.tokenizer(name, (22 - 0.1 * i, 31 + i, 0.5 + 0.03 * i, 61 - 3 * i + (-1) ** i, 33 - 2 * i))
+        writer.gallery(name, seed=i)
+    return writer.finish()
+
+
 @pytest.fixture
 def mixed(new_study: Callable[..., StudyWriter]) -> Path:
     """Three tokenizers, the last of which was sampled by another protocol."""
@@ -154,4 +201,4 @@ def score() -> Callable[..., Score]:
 
 
 def _noise(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(0, 255, (46, 46, 3), dtype=np.uint8)  # eight columns of four pixels

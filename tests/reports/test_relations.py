@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from reports.axes import Axis, differences, require_one_protocol
 from reports.collect import collect
 from reports.comparison import compare
-from reports.relations import Axis, differences, predictors, relate, require_one_protocol
+from reports.relations import predictors, relate
 from vaebench.core.errors import MismatchError
 
 F1, GFID = Axis("probe_macro_f1", "flattened"), Axis("gfid", budget="steps=600 cfg=1 nfe=25")

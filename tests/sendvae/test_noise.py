@@ -19,7 +19,7 @@ def test_injection_against_a_loop() -> None:
 
 def test_law_of_noise_and_level() -> None:
     latents = torch.zeros(5000, 2, 2, 2)
-    noise, alpha = draw_noise(latents, torch.Generator().manual_seed(0))
+    noise, alpha = draw_noise(latents, np.arange(5000), 0)
     assert alpha.shape == (5000,)
     assert stats.kstest(alpha.numpy(), "uniform").pvalue > 0.01
     assert stats.kstest(noise.numpy().ravel(), "norm").pvalue > 0.01
@@ -30,10 +30,10 @@ def test_law_of_noise_and_level() -> None:
     assert mixed.square().mean().item() == pytest.approx(2 / 3, abs=0.02)
 
 
-def test_draws_follow_the_generator_alone() -> None:
-    latents = torch.zeros(3, 2, 2, 2)
-    torch.manual_seed(1)
-    first = draw_noise(latents, torch.Generator().manual_seed(7))
-    torch.manual_seed(2)
-    second = draw_noise(latents, torch.Generator().manual_seed(7))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+def test_draws_follow_seed_and_position_alone() -> None:
+    latents, positions = torch.zeros(6, 2, 2, 2), np.arange(6) + 40
+    whole = draw_noise(latents, positions, 7)
+    part = draw_noise(latents[2:4], positions[2:4], 7)
+    assert all(torch.equal(a[2:4], b) for a, b in zip(whole, part, strict=True))
+    other = draw_noise(latents, positions, 8)
+    assert not any((a == b).any() for a, b in zip(whole, other, strict=True))

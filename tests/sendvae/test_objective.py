@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from sendvae.method import SendVAE
+from sendvae.noise import draw_noise
 from sendvae.objective import AlignmentObjective, alignment_loss
 from vaebench.core.errors import ConfigError, MismatchError
 from vaebench.tokenizers.base import Posterior
@@ -27,9 +28,13 @@ def inputs(latents: torch.Tensor, features: torch.Tensor | None, seed: int = 0) 
         latents=latents,
         reconstruction=images,
         features=features,
+        labels=None,
         reconstruction_loss=latents.sum(),
         encoder_last_weight=nn.Parameter(torch.zeros(1)),
+        decode=lambda latents: images,
         step=0,
+        positions=np.arange(len(latents)),
+        seed=seed,
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -52,7 +57,7 @@ def test_alignment_loss_against_a_loop() -> None:
     assert alignment_loss(predicted, -predicted).item() == pytest.approx(2, abs=1e-6)
 
 
-def test_noise_on_is_a_function_of_the_generator_and_off_of_nothing() -> None:
+def test_noise_on_is_a_function_of_the_seed_and_off_of_nothing() -> None:
     latents, features = random(6, 8, 4, 4), random(6, 20, 4, 4, seed=1)
 
     def losses(noise: bool) -> list[float]:
@@ -72,9 +77,8 @@ def test_loss_composes_normalise_inject_map_compare() -> None:
     normalised = (latents - latents.mean((0, 2, 3), keepdim=True)) / (
         latents.var((0, 2, 3), keepdim=True, correction=0) + 1e-4
     ).sqrt()
-    generator = torch.Generator().manual_seed(3)
-    alpha = torch.rand(6, generator=generator)[:, None, None, None]
-    noise = torch.randn(latents.shape, generator=generator)
+    noise, alpha = draw_noise(latents, np.arange(6), 3)
+    alpha = alpha[:, None, None, None]
     cosine = torch.cosine_similarity(aligned.mapper((1 - alpha) * noise + alpha * normalised), features)
     torch.testing.assert_close(found.loss, (1 - cosine).mean())
     torch.testing.assert_close(found.logs["cosine"], cosine.mean().detach())

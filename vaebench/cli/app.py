@@ -1,15 +1,37 @@
 """The ``vaebench`` command: its subcommands, and how errors reach the user."""
 
+import contextlib
 import os
 import sys
 import warnings
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from vaebench.cli import data, extract, generate, probe, quickstart, reconstruct, report, study, tokenizers, train
+from vaebench.cli import (
+    card,
+    compare,
+    data,
+    doctor,
+    extract,
+    generate,
+    npz,
+    probe,
+    quickstart,
+    reconstruct,
+    report,
+    score,
+    study,
+    tokenizers,
+    train,
+)
+from vaebench.cli.plugins import take_plugins
 from vaebench.core.errors import VaebenchError
+from vaebench.core.memory import keep_freed_memory
+from vaebench.core.offline import go_offline
+from vaebench.core.processes import process_index
 
 
 class _Group(TyperGroup):
@@ -29,22 +51,40 @@ class _Group(TyperGroup):
 app = typer.Typer(
     cls=_Group,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Will diffusion like this latent space, and why? Trains image tokenizers, scores their latents, trains SiT on "
     "them and reports how well each score predicts generation.\n\nStart here: vaebench quickstart",
 )
+
+
+@app.callback()
+def common(
+    offline: Annotated[
+        bool,
+        typer.Option("--offline", help="Download nothing, as with HF_HUB_OFFLINE=1: weights must be here already."),
+    ] = False,
+) -> None:
+    if offline:
+        go_offline()
+
+
 app.add_typer(data.app, name="data")
-app.command()(tokenizers.tokenizers)
+app.add_typer(tokenizers.app, name="tokenizers")
 app.command()(train.train)
 app.command()(extract.extract)
 app.command()(reconstruct.reconstruct)
 app.command()(probe.probe)
+app.command()(score.score)
 app.command()(generate.generate)
+app.command()(npz.npz)
 app.add_typer(study.app, name="study")
+app.command()(card.card)
 app.command()(report.report)
+app.command()(compare.compare)
 app.command()(quickstart.quickstart)
+app.command()(doctor.doctor)
+take_plugins(app)
 
 
 def _plain_warning(message: Warning | str, *_: Any, **__: Any) -> str:
@@ -56,5 +96,12 @@ def main() -> None:
     # Threads that spin while they wait for each other make a busy machine thirty times slower. Asleep they cost next to
     # nothing. OpenMP reads this when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     warnings.formatwarning = _plain_warning  # a user wants the message, not the line of our code
-    app()
+    if process_index() == 0:
+        app()
+        return
+    # The first of several launched processes speaks for all; errors are heard from each.
+    warnings.simplefilter("ignore")
+    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+        app()

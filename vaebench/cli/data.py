@@ -10,7 +10,11 @@ from vaebench.cli import options as opt
 app = typer.Typer(help="List, prepare and look at data sets.", no_args_is_help=True)
 
 Name = Annotated[
-    str, typer.Argument(help="Data set: a name, a prepared folder, a tree of images, or a table of paths.")
+    str,
+    typer.Argument(
+        help="Data set: a name, a prepared folder, a tree of images, a table of paths, or file.py:Class.",
+        autocompletion=opt.data_names,
+    ),
 ]
 
 
@@ -24,7 +28,7 @@ def list_() -> None:
 
     width = max(len(name) for name in DATASETS.names())
     for entry in DATASETS.entries():
-        print(f"{entry.name:<{width}}  {entry.package}  {entry.summary}")
+        print(f"{entry.name:<{width}}  {entry.package}  {entry.about()}")
 
 
 @app.command()
@@ -67,14 +71,20 @@ def show(
 ) -> None:
     """Describe a data set and write a contact sheet with labels and attributes, and a table of prevalence.
 
+    Of a published data set whose place is not given, it says what to download, how the files lie, and the settings.
+
     Example: vaebench data show avatars --output-dir runs/look
     """
     from vaebench.api import prepare_data
     from vaebench.core.errors import UnknownName, suggest
-    from vaebench.data import open_data
+    from vaebench.data import DATASETS, open_data
     from vaebench.data.show import contact_sheet, prevalence
+    from vaebench.data.source import lacks_files
 
     values = opt.settings(config, override) | ({} if seed is None else {"seed": seed})
+    if name in DATASETS and lacks_files(kind := DATASETS.get(name), values):
+        print(kind.guide(name))
+        return
     dataset = open_data(prepare_data(name, None, values, opt.context(device)) / "data.h5")
     if split not in dataset.splits:
         raise UnknownName(f"Unknown split '{split}'.", suggest(split, dataset.splits))

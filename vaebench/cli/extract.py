@@ -9,7 +9,7 @@ from vaebench.cli import options as opt
 
 
 def extract(
-    tokenizer: Annotated[str, typer.Argument(help="Folder, registered name, module:Class or file.py:Class.")],
+    tokenizer: opt.Tokenizer,
     data: opt.Data = "avatars",
     flip: Annotated[str | None, typer.Option(help="none, or both: also the mirrored images.")] = None,
     output_dir: opt.OutputDir = None,

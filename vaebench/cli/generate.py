@@ -55,7 +55,7 @@ def generate(
     }
     root = output_dir or Path("runs") / f"generation-{latents.name}"
     if dry_run:
-        from vaebench.cli.preview import print_plan
+        from vaebench.cli.plan import print_plan
 
         _, graph = api.generation_graph(latents, tokenizer=tokenizer, data=data, name=None, seed=seed, **sweep)
         print_plan(graph, root, opt.context(device).torch_device())

@@ -6,8 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-from vaebench.core.config import read_yaml, with_overrides
 from vaebench.core.errors import VaebenchError
+
+
+def data_names(incomplete: str) -> list[str]:
+    """Registered data sets that begin so, for completion in a shell; where there is none, it offers files."""
+    from vaebench.data import DATASETS
+
+    return [name for name in DATASETS.names() if name.startswith(incomplete)]
+
+
+def tokenizer_names(incomplete: str) -> list[str]:
+    """Registered tokenizers and methods that begin so, for completion in a shell."""
+    from vaebench.tokenizers import TOKENIZERS
+
+    return [name for name in TOKENIZERS.names() if name.startswith(incomplete)]
+
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
@@ -16,7 +30,19 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file wit
 Overrides = Annotated[list[str] | None, typer.Option("-o", help="Override a setting: -o a.b=c. Repeatable.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done and its cost, and stop.")]
 Data = Annotated[
-    str, typer.Option("--data", help="Data set: a name (vaebench data list), a prepared folder, images, or a table.")
+    str,
+    typer.Option(
+        "--data",
+        help="Data set: a name (vaebench data list), a prepared folder, images, a table, or file.py:Class.",
+        autocompletion=data_names,
+    ),
+]
+Tokenizer = Annotated[
+    str,
+    typer.Argument(
+        help="Folder, checkpoint, registered name, hub id@revision, module:Class or file.py:Class.",
+        autocompletion=tokenizer_names,
+    ),
 ]
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes for drawing and reading. Default: one a core.")
@@ -40,6 +66,8 @@ def context(device: str, workers: int | None = None) -> Any:
 
 def settings(config: Path | None, overrides: list[str] | None) -> dict[str, Any]:
     """The settings of a command: the YAML file, then the overrides."""
+    from vaebench.core.config import read_yaml, with_overrides
+
     return with_overrides(read_yaml(config) if config is not None else {}, overrides or [])
 
 
@@ -58,25 +86,41 @@ def sections(values: dict[str, Any], *names: str) -> tuple[dict[str, Any], ...]:
     return (*parts, {key: value for key, value in values.items() if key not in names})
 
 
-def show_scores(scores: list[Any], attributes: bool = False) -> None:
-    """Print scores as a table; scores of single attributes only when asked for."""
+def show_scores(scores: list[Any], details: bool = False, beside: dict[str, list[Any]] | None = None) -> None:
+    """Print scores as a table; scores of single attributes and factors only when asked for.
+
+    ``beside`` are the same scores of other latents, by name, which become columns.
+    """
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    for column in ("score", "value", "interval", "n", "baseline"):
+    others = {name: {_name(score): score for score in part} for name, part in (beside or {}).items()}
+    for column in ("score", "value", "interval", "n", "baseline", *others):
         table.add_column(column, justify="left" if column == "score" else "right", no_wrap=True)
     for score in scores:
-        attribute = score.detail.get("attribute")
-        if attribute is not None and not attributes:
+        part = score.detail.get("attribute") or score.detail.get("factor")
+        if part is not None and not details:
             continue
-        name = " ".join(str(part) for part in (score.metric, score.detail.get("vectorisation"), attribute) if part)
+        name = _name(score)
         bounds = f"{score.low:.4g} .. {score.high:.4g}" if score.low is not None and score.high is not None else ""
         baseline = score.detail.get("baseline")
         table.add_row(
-            name, f"{score.value:.4g}", bounds, str(score.n), f"{baseline:.4g}" if baseline is not None else ""
+            name,
+            f"{score.value:.4g}",
+            bounds,
+            str(score.n),
+            f"{baseline:.4g}" if baseline is not None else "",
+            *(f"{part[name].value:.4g}" if name in part else "" for part in others.values()),
         )
-    Console().print(table)
+    # Beyond a terminal nothing may be cut off.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def _name(score: Any) -> str:
+    """Metric and what tells this score of it from others: vectorisation, variant, attribute or factor."""
+    notes = (score.detail.get(key) for key in ("vectorisation", "variant", "attribute", "factor"))
+    return " ".join([score.metric, *(str(note) for note in notes if note)])
 
 
 def say(text: str) -> None:

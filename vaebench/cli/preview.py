@@ -1,6 +1,5 @@
-"""What ``--dry-run`` and ``study plan`` print."""
+"""What ``--dry-run`` prints."""
 
-from pathlib import Path
 from typing import Any
 
 from vaebench.core.config import build, dump_yaml
@@ -42,33 +41,3 @@ def extraction_preview(
     numbers = 2 * spec.d * (dataset.info.image_size // spec.f) ** 2
     size = images * numbers * (2 if config.dtype == "float16" else 4) * (2 if config.flip == "both" else 1)
     print(f"{images} images, {size / 2**20:,.1f} MiB of latents")
-
-
-def print_plan(graph: Any, root: Path, device: str) -> None:
-    """The stages of a graph, what is done, and an estimate of time and disk."""
-    from vaebench.study.plan import plan
-
-    lines = plan(graph, root, device)
-    width = max(len(line.id) for line in lines)
-    print(f"{'stage':<{width}}  state  {'time':>8}  {'disk':>10}")
-    for line in lines:
-        state, about = ("done", "") if line.done else ("to do", "~")
-        print(
-            f"{line.id:<{width}}  {state:<5}  {about + duration(line.seconds):>8}  {about + size(line.disk_bytes):>10}"
-        )
-    todo = [line for line in lines if not line.done]
-    time, disk = duration(sum(line.seconds for line in todo)), size(sum(line.disk_bytes for line in todo))
-    print(f"{len(lines) - len(todo)} of {len(lines)} stages are done. Left: about {time} here and {disk} in {root}.")
-    print("Estimates from operation counts and this machine's matrix-product rate: right within a factor of two.")
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words that suit their size."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def size(count: float) -> str:
-    """Bytes in words that suit their size."""
-    return f"{count / 2**20:,.1f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

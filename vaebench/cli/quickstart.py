@@ -15,7 +15,7 @@ def quickstart(
     override: opt.Overrides = None,
     device: opt.Device = "auto",
     seed: SeedOption = None,
-    jobs: Jobs = 1,
+    jobs: Jobs = None,
     dry_run: opt.DryRun = False,
 ) -> None:
     """From nothing to a report: plain KL-VAE, VA-VAE and Send-VAE on embedded data, in about 15 minutes on two cores.
@@ -23,12 +23,13 @@ def quickstart(
     Example: vaebench quickstart --output-dir runs/quickstart
     """
     root = output_dir or Path("runs") / ("quickstart" if data == "avatars" else f"quickstart-{Path(data).stem}")
-    run_study("quickstart", root, [*other_data(data), *_overrides(override, seed)], device, jobs, dry_run)
+    run_study("quickstart", root, [*other_data(data), *_overrides(override, seed)], device, {"jobs": jobs}, dry_run)
 
 
 def other_data(data: str) -> list[str]:
     """Overrides that put the quickstart study on other data."""
     from vaebench.core.errors import UnknownName, suggest
+    from vaebench.core.plugins import is_reference
     from vaebench.data import DATASETS
 
     path = Path(data)
@@ -36,6 +37,8 @@ def other_data(data: str) -> list[str]:
         return []
     if data in DATASETS:
         return [f"study=quickstart-{data}", f"data.name={data}"]
+    if is_reference(data) and not path.exists():
+        return [f"study=quickstart-{data.rpartition(':')[2]}", f"data.name={data}"]
     if path.exists():
         role = "root" if path.is_dir() else "table"
         place = f"data.options={{image_size: 64, {role}: '{path.absolute()}'}}"

@@ -1,14 +1,10 @@
 """``vaebench reconstruct``."""
 
-from typing import Annotated
-
-import typer
-
 from vaebench.cli import options as opt
 
 
 def reconstruct(
-    tokenizer: Annotated[str, typer.Argument(help="Folder, registered name, module:Class or file.py:Class.")],
+    tokenizer: opt.Tokenizer,
     data: opt.Data = "avatars",
     output_dir: opt.OutputDir = None,
     config: opt.ConfigFile = None,

@@ -7,16 +7,26 @@ import typer
 
 from vaebench.cli import options as opt
 
+EVERY = "html,md,latex,csv,figures"
+
 
 def report(
     studies: Annotated[list[Path], typer.Argument(help="Study folders.")],
     output_dir: opt.OutputDir = None,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="What to write, parted by commas: html (the page), md (a summary, and a model card for every "
+            "tokenizer), latex (tables with booktabs), csv (tables, also as Parquet), figures (PNG and SVG).",
+        ),
+    ] = EVERY,
     force: Annotated[bool, typer.Option(help="Draw scores of different protocols on one axis.")] = False,
 ) -> None:
-    """Write tables (CSV and Parquet), figures and one self-contained report.html.
+    """Write a report: one self-contained report.html, tables, figures, LaTeX and Markdown.
 
     Example: vaebench report runs/quickstart --output-dir runs/quickstart/report
     """
-    from vaebench.api import make_report
+    import reports
 
-    print(make_report(studies, output_dir or studies[0] / "report", force))
+    print(reports.make_report(studies, output_dir or studies[0] / "report", force, formats.split(",")))

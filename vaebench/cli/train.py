@@ -9,7 +9,12 @@ from vaebench.cli import options as opt
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="Method to train by; see: vaebench tokenizers.")],
+    method: Annotated[
+        str,
+        typer.Argument(
+            help="Method to train by, see vaebench tokenizers; or file.py:Class.", autocompletion=opt.tokenizer_names
+        ),
+    ],
     data: opt.Data = "avatars",
     init: Annotated[str | None, typer.Option(help="Tokenizer to start from. Default: from scratch.")] = None,
     network: Annotated[str | None, typer.Option(help="Preset when from scratch. Default: tiny.")] = None,

@@ -26,6 +26,10 @@ class ConfigError(VaebenchError):
     """A configuration with an unknown key, a wrong type or a value out of range."""
 
 
+class PluginError(VaebenchError):
+    """Code from outside that cannot be imported or does not keep the contract."""
+
+
 class MissingPath(VaebenchError):
     """A file or folder that is not there."""
 
@@ -60,6 +64,14 @@ class NumericalError(VaebenchError):
 
 class NoSpace(VaebenchError):
     """Not enough room on the disk."""
+
+
+class NoMemory(VaebenchError):
+    """Not enough memory, of the machine, of a limit, or of a GPU."""
+
+
+class NotWritable(VaebenchError):
+    """A folder that may not be written to."""
 
 
 def suggest(name: str, options: Iterable[str]) -> str:

@@ -1,16 +1,19 @@
 """Files that appear whole or not at all, hashes, free space, and files of installed packages."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
-from vaebench.core.errors import DataError, MismatchError, MissingPath, NoSpace
+from vaebench.core.errors import DataError, MissingPath, NoSpace, NotWritable, VaebenchError
 
 
 @contextlib.contextmanager
@@ -18,7 +21,8 @@ def atomic_write(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success flush it to the disk and rename it, on failure remove it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Not the process number alone: on a shared disk two machines may have the same one.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as handle:
@@ -98,25 +102,66 @@ def package_file(distribution: str, name: str) -> Path | None:
     return None
 
 
-@contextlib.contextmanager
-def only_process(lock: Path, work: str) -> Iterator[None]:
-    """Hold a lock file that names this process; a lock left by a dead process is taken over.
+def temporaries(folder: Path) -> list[Path]:
+    """Files and folders below ``folder`` that a killed process left half-written, by their names ``.*.tmp``."""
+    return sorted(folder.rglob(".*.tmp"))
 
-    The process is known by its number and its start time, because numbers come round again, in containers at once.
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove `temporaries`. Only for who holds the lock of that folder: those of a living process look the same."""
+    for path in temporaries(folder):
+        if path.exists():  # not gone with the folder it was in
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder at once: it first gets a name that says it is being removed."""
+    if path.is_dir() and not path.is_symlink():
+        doomed = path if path.suffix == ".tmp" else path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        path.rename(doomed)
+        shutil.rmtree(doomed)
+    else:
+        path.unlink(missing_ok=True)
+
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+@contextlib.contextmanager
+def disk_errors_said(folder: Path) -> Iterator[None]:
+    """Turn what the system says of a full or forbidden disk into an error with a remedy.
 
     Raises:
-        MismatchError: a living process holds the lock; the message says at what it works.
+        NoSpace: disk, quota or largest file size are exhausted.
+        NotWritable: no permission, or a disk that is mounted read-only.
     """
-    import psutil
-
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileNotFoundError, ValueError, psutil.NoSuchProcess):
-        number, started = lock.read_text().split()
-        holder = psutil.Process(int(number))
-        if holder.pid != os.getpid() and abs(holder.create_time() - float(started)) < 1:
-            raise MismatchError(f"Process {number} is working on {work}.", "Wait for it, or stop it first.")
-    lock.write_text(f"{os.getpid()} {psutil.Process().create_time()}")
     try:
         yield
-    finally:
-        lock.unlink(missing_ok=True)
+    except VaebenchError:
+        raise
+    except Exception as error:
+        code = _errno(error)
+        if code in FULL:
+            free = shutil.disk_usage(folder).free if folder.exists() else 0
+            limit = "the largest file size allowed" if code == errno.EFBIG else f"{free / 2**20:,.0f} MiB free"
+            raise NoSpace(
+                f"The disk that holds '{folder}' is full ({limit}).",
+                "Free some space and start again: finished work is kept.",
+            ) from error
+        if code in FORBIDDEN:
+            raise NotWritable(
+                f"The system refuses access to '{getattr(error, 'filename', None) or folder}' ({os.strerror(code)}).",
+                "Change the permissions, or choose another --output-dir.",
+            ) from error
+        raise
+
+
+def _errno(error: Exception) -> int | None:
+    """The system's error number; libraries that write for us (HDF5, safetensors, torch) tell it in their text only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    told = re.search(r"(?:errno = |code: |Errno |os error )(\d+)", str(error))
+    if told is None and "PytorchStreamWriter failed writing" in str(error):  # which names no number
+        return errno.ENOSPC
+    return int(told[1]) if told else None

@@ -1,10 +1,13 @@
 """Progress that suits where it is shown: a bar on a terminal, one plain line every few seconds in a log."""
 
 import contextlib
+import dataclasses
 import sys
 import time
 from collections.abc import Iterator
 from typing import Protocol, TextIO
+
+from vaebench.core.processes import process_index
 
 SECONDS_BETWEEN_LINES = 5.0
 
@@ -54,6 +57,14 @@ class _Counter:
     @property
     def notes(self) -> str:
         return "  ".join(f"{name} {_number(value)}" for name, value in self.values.items())
+
+
+class _SilentBar:
+    def start_at(self, n: int) -> None:
+        """Nobody looks."""
+
+    def update(self, n: int = 1, **values: float) -> None:
+        """Nobody looks."""
 
 
 class _PlainBar:
@@ -123,15 +134,82 @@ class _TerminalBar:
         self._progress.stop()
 
 
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """How far a task is: ``done`` of ``total`` units, units a second, seconds left (None where unknown)."""
+
+    title: str
+    done: int
+    total: int | None
+    unit: str
+    rate: float
+    left: float | None
+    values: dict[str, float]
+
+    def __str__(self) -> str:
+        of = f"/{self.total}" if self.total is not None else ""
+        left = "?" if self.left is None else _clock(self.left)
+        notes = "  ".join(f"{name} {_number(value)}" for name, value in self.values.items())
+        return (
+            f"{self.title}: {self.done}{of} {self.unit}  {self.rate:.3g} {self.unit}/s  {left} left  {notes}".rstrip()
+        )
+
+
+class Listener(Protocol):
+    """Whom progress is reported to besides the user."""
+
+    def __call__(self, report: Report) -> None:
+        """Take note of how far a task is; called often."""
+
+
+_listeners: list[Listener] = []
+
+
+@contextlib.contextmanager
+def listened_by(listener: Listener) -> Iterator[None]:
+    """Report all progress made inside to a listener too."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+class _ListenedBar:
+    def __init__(self, bar: Bar, title: str, total: int | None, unit: str) -> None:
+        self._bar, self._title, self._unit, self._counter = bar, title, unit, _Counter(total)
+
+    def start_at(self, n: int) -> None:
+        self._counter.done = self._counter.start = n
+        self._bar.start_at(n)
+
+    def update(self, n: int = 1, **values: float) -> None:
+        self._bar.update(n, **values)
+        count = self._counter
+        count.update(n, values)
+        left = (count.total - count.done) / count.rate if count.total is not None and count.rate > 0 else None
+        report = Report(self._title, count.done, count.total, self._unit, count.rate, left, dict(count.values))
+        for listener in _listeners:
+            listener(report)
+
+
 @contextlib.contextmanager
 def progress(title: str, total: int | None, unit: str = "it") -> Iterator[Bar]:
-    """Report the progress of a task to standard error.
+    """Report the progress of a task to standard error, and to those who listen.
 
     Example:
         >>> with progress("extract", total=2, unit="images") as bar:  # doctest: +SKIP
         ...     bar.update(2, loss=0.5)
     """
-    if sys.stderr.isatty():
+    with _shown(title, total, unit) as bar:
+        yield _ListenedBar(bar, title, total, unit) if _listeners else bar
+
+
+@contextlib.contextmanager
+def _shown(title: str, total: int | None, unit: str) -> Iterator[Bar]:
+    if process_index() > 0:  # one of several processes speaks for all
+        yield _SilentBar()
+    elif sys.stderr.isatty():
         terminal = _TerminalBar(title, total, unit)
         try:
             yield terminal

@@ -42,6 +42,10 @@ class Score(Config):
         """Scores with different hashes are not comparable."""
         return content_hash({"metric": self.metric, "protocol": self.protocol}, length=10)
 
+    def of_variant(self, variant: str) -> "Score":
+        """This score, told from others of its name by a variant; itself where there is none."""
+        return self.model_copy(update={"detail": {**self.detail, "variant": variant}}) if variant else self
+
 
 def write_scores(path: Path | str, scores: Sequence[Score]) -> None:
     """Write scores as a JSON list."""

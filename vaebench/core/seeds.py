@@ -6,6 +6,7 @@ the sample's global id, so that they depend neither on the batch size nor on the
 
 import functools
 import hashlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,16 +46,29 @@ def sample_normal(ids: np.ndarray, shape: tuple[int, ...], *key: Key) -> "torch.
     Returns:
         float32 tensor (n, *shape) whose row i is a function of the key and ``ids[i]`` alone.
     """
+    return _per_sample(ids, shape, key, lambda generator, row: generator.standard_normal(out=row, dtype=np.float32))
+
+
+def sample_uniform(ids: np.ndarray, shape: tuple[int, ...], *key: Key) -> "torch.Tensor":
+    """Uniform draws from [0, 1) per sample, float32 (n, *shape); see `sample_normal`."""
+    return _per_sample(ids, shape, key, lambda generator, row: generator.random(out=row, dtype=np.float32))
+
+
+def _per_sample(
+    ids: np.ndarray,
+    shape: tuple[int, ...],
+    key: tuple[Key, ...],
+    fill: Callable[[np.random.Generator, np.ndarray], object],
+) -> "torch.Tensor":
     import torch
 
     base = seed_of(*key)
-    size = int(np.prod(shape))
-    noise = np.empty((len(ids), size), np.float32)
-    for row, sample_id in zip(noise, ids, strict=True):
+    rows = np.empty((len(ids), int(np.prod(shape))), np.float32)
+    for row, sample_id in zip(rows, ids, strict=True):
         # Philox is counter-based: a 128-bit key made of the purpose and the id gives independent streams cheaply.
         bits = np.random.Philox(key=np.array([base, int(sample_id)], np.uint64))
-        np.random.Generator(bits).standard_normal(out=row, dtype=np.float32)
-    return torch.from_numpy(noise.reshape(len(ids), *shape))
+        fill(np.random.Generator(bits), row)
+    return torch.from_numpy(rows.reshape(len(ids), *shape))
 
 
 def batch_indices(n: int, batch_size: int, step: int, *key: Key) -> np.ndarray:

@@ -66,6 +66,9 @@ class DataInfo:
             plain: dict[str, Any] = {
                 key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
             }
+            for key in ("classes", "attributes", "nuisance"):
+                if not all(isinstance(name, str) for name in plain.get(key, ())):
+                    raise TypeError(f"'{key}' must be names")
             return cls(factors=factors, **plain)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise DataError(f"Not a data set description: {error}.") from error

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pandas as pd
@@ -77,6 +77,8 @@ class Folder(ImageSource):
 
     Config: ClassVar[type[SourceConfig]] = FolderConfig
     summary = "your own images: a folder per class, or a CSV or Parquet table of paths and attributes"
+    files = ("root", "table")
+    remedy = "Give a folder of images as 'root', or a table of paths (CSV, TSV or Parquet) as 'table'."
 
     config: FolderConfig
 
@@ -85,6 +87,7 @@ class Folder(ImageSource):
         self._base = Path()
         self._classes: tuple[str, ...] = ()
         self._attributes: tuple[str, ...] = ()
+        self._level: Literal["image", "class"] | None = None
         self._paths: dict[str, list[str]] = {}
         self._values: dict[str, np.ndarray] = {}  # attributes by path
 
@@ -101,7 +104,7 @@ class Folder(ImageSource):
             image_size=self.config.image_size,
             classes=self._classes,
             attributes=self._attributes,
-            attribute_level="image" if self._attributes else None,
+            attribute_level=self._level,
             source=str(self.config.table or self.config.root),
         )
 
@@ -116,6 +119,10 @@ class Folder(ImageSource):
         ]
         if table["label"].notna().any():
             self._classes = _class_names(table["label"])
+        if self._attributes:
+            labels = [_class_name(label) for label in table["label"]] if self._classes else None
+            values = np.stack([self._values[path] for path in table["path"]])
+            self._level = attribute_level(labels, values, str(self.config.table))
         plans = {}
         for split in SPLITS:
             rows = table[table["split"] == split].sort_values("path")
@@ -213,6 +220,8 @@ class Folder(ImageSource):
             )
         if data.empty:
             raise DataError(f"{file} has no rows.")
+        if lacking := int(data[config.path_column].isna().sum()):
+            raise DataError(f"{file}: {lacking} row(s) have no '{config.path_column}'.")
         table = pd.DataFrame({"path": data[config.path_column].astype(str)})
         repeated = table.loc[table["path"].duplicated(), "path"].tolist()
         if repeated:
@@ -238,6 +247,26 @@ class Folder(ImageSource):
             columns = [_binary(data[name], file) for name in self._attributes]
             self._values = dict(zip(table["path"], np.stack(columns, axis=1), strict=True))
         return table
+
+
+def attribute_level(labels: Sequence[str] | None, attributes: np.ndarray, source: str) -> Literal["image", "class"]:
+    """ "class" where attributes (n, A) never differ within a class: probing them then measures class recognition.
+
+    That is said as a warning, for attributes of classes are easily taken for those of images.
+    """
+    if labels is None:
+        return "image"
+    rows: dict[str, set[bytes]] = {}
+    for label, values in zip(labels, attributes, strict=True):
+        rows.setdefault(label, set()).add(values.tobytes())
+    if len(rows) == len(labels) or max(map(len, rows.values())) > 1:
+        return "image"
+    warnings.warn(
+        f"The attributes in '{source}' are the same for all images of a class, so they are taken as class-level: a "
+        "probe on them recognises classes unless its test classes are unseen.",
+        stacklevel=4,
+    )
+    return "class"
 
 
 def read_image(path: Path) -> Image.Image:

@@ -29,7 +29,8 @@ class DataWriter:
     """Writes a prepared data file; the file counts as complete only after ``finish``."""
 
     def __init__(self, path: Path, image_size: int) -> None:
-        self._file = h5py.File(path, "w")
+        # Whoever makes this folder holds its lock; HDF5's own is often refused on network disks.
+        self._file = h5py.File(path, "w", locking="best-effort")
         self._size = image_size
 
     def __enter__(self) -> Self:
@@ -142,7 +143,7 @@ def open_data(path: Path | str) -> HDF5Dataset:
     if not path.is_file():
         raise MissingPath(f"Prepared data file '{path}' does not exist.", remedy)
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", locking=False)  # finished files never change
     except OSError as error:
         raise DataError(f"{path} is truncated or no HDF5 file: {error}.", remedy) from error
     with file:

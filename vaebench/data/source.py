@@ -1,7 +1,9 @@
 """Sources of images, and the preparation of any of them into one HDF5 file."""
 
 import hashlib
+import inspect
 import os
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +15,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from vaebench.core.config import Config, build, content_hash
-from vaebench.core.errors import DataError
+from vaebench.core.errors import ConfigError, DataError
 from vaebench.core.files import atomic_write, require_space
 from vaebench.core.progress import progress
 from vaebench.data.base import SPLITS, DataInfo
@@ -54,10 +56,14 @@ class ImageSource(ABC):
     Class attributes:
         Config: its configuration, a ``SourceConfig``.
         summary: one line for ``vaebench data list``.
+        files: settings that say where the images are, one of which must be given; none where they need no place.
+        remedy: what to download from where, and where to put it.
     """
 
     Config: ClassVar[type[SourceConfig]] = SourceConfig
     summary: ClassVar[str] = ""
+    files: ClassVar[tuple[str, ...]] = ()
+    remedy: ClassVar[str] = ""
     has_masks: bool = False
 
     def __init__(self, config: Any) -> None:
@@ -83,6 +89,38 @@ class ImageSource(ABC):
         """The part of the configuration that defines the content, for the fingerprint."""
         return dict(self.config.model_dump(mode="json"))
 
+    @classmethod
+    def guide(cls, name: str) -> str:
+        """What the data set ``name`` is, how its files lie, where they come from and which settings there are, for
+        people: the module's text, the remedy, and the settings with their defaults."""
+        fields = cls.Config.model_fields.items()
+        settings = [key if field.is_required() else f"{key}={field.default!r}" for key, field in fields]
+        given = f" -o {cls.files[0]}=PATH" if cls.files else ""
+        about = inspect.cleandoc(sys.modules[cls.__module__].__doc__ or "").replace("``", "'").replace("::\n", ":\n")
+        parts = [f"{name}: {cls.summary}", about, cls.remedy]
+        parts += [f"Settings: {', '.join(settings)}", f"Then: vaebench data prepare {name}{given}"]
+        return "\n\n".join(part for part in parts if part)
+
+
+def lacks_files(kind: type[ImageSource], values: Mapping[str, Any]) -> bool:
+    """Whether a source reads files, and these settings do not say where they are."""
+    return bool(kind.files) and all(values.get(key) is None for key in kind.files)
+
+
+def configure(name: str, kind: type[ImageSource], values: Mapping[str, Any]) -> SourceConfig:
+    """The configuration of a source from plain values.
+
+    Raises:
+        ConfigError: as ``build``; and where files are needed and not given, with what to get from where.
+    """
+    if lacks_files(kind, values):
+        needed = " or ".join(f"'{key}'" for key in kind.files)
+        raise ConfigError(
+            f"Data set '{name}' is read from files, and {needed} is not given.",
+            f"{kind.remedy} On the command line: -o {kind.files[0]}=PATH. `vaebench data show {name}` tells more.",
+        )
+    return build(kind.Config, values, f"data set '{name}'")
+
 
 def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int | None = None) -> DataInfo:
     """Draw or read a data set into one HDF5 file, which appears when it is complete.
@@ -98,7 +136,7 @@ def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int
 
     Raises:
         UnknownName: no such source.
-        ConfigError: an unknown key or a value out of range.
+        ConfigError: an unknown key, a value out of range, or files that are needed and not named.
         MissingPath: the source's files are not there.
         DataError: images that cannot be read (named and counted), or labels and attributes that make no sense.
         NoSpace: the disk is too full.
@@ -108,7 +146,7 @@ def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int
     if workers is not None and workers <= 0:
         raise ValueError(f"workers must be positive, got {workers}.")
     kind = DATASETS.get(name)
-    source: ImageSource = kind(build(kind.Config, values, f"data set '{name}'"))
+    source: ImageSource = kind(configure(name, kind, values))
     plans = source.plan()
     _check_plans(name, plans)
     info = source.describe()

@@ -1,17 +1,17 @@
 """The element-wise parts of a SiT block, written for CPUs: the same formulas with fewer passes over memory.
 
 On a CPU a training step of SiT-S/2 spends a quarter of its time outside matrix products, most of it moving memory,
-asking the kernel for it, and computing tanh. What helps: products that autograd would copy are not; gelu(hidden) is
-computed a few rows at a time next to its matrix product and recomputed in the backward pass, not stored; and tanh-GELU
-as x sigmoid(2u), whose sigmoid is vectorised better than tanh. The parts are few and large, because every operation is
-a meeting of threads, which is dear on a busy machine. Other devices and precisions take the plain formulas.
+asking the kernel for it, and computing tanh. What helps: products that autograd would copy are not; the hidden layer of
+an MLP is worked on a few rows at a time, between its matrix products, and never stored; and tanh-GELU is x sigmoid(2u),
+whose sigmoid is vectorised better than tanh and gives the slope too. The parts are few and large, because every
+operation is a meeting of threads, which is dear on a busy machine. Other devices and precisions take plain formulas.
 """
 
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
@@ -38,11 +38,12 @@ def gated_sum(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     return _ScaledSum.apply(x, gate, branch) if _fused(x) else x + gate * branch
 
 
-def gelu_linear(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """gelu(hidden) W^T + b with the tanh form of GELU; hidden (..., K), weight (D, K), bias (D,)."""
-    if _fused(hidden):
-        return _GeluLinear.apply(hidden, weight, bias)
-    return F.linear(F.gelu(hidden, approximate="tanh"), weight, bias)
+def gelu_mlp(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> Tensor:
+    """contract(gelu(expand(x))) with the tanh form of GELU; x (..., D)."""
+    if _fused(x):
+        keep = torch.is_grad_enabled()
+        return _GeluMlp.apply(x, expand.weight, expand.bias, contract.weight, contract.bias, keep)
+    return contract(F.gelu(expand(x), approximate="tanh"))
 
 
 class _ScaledSum(Function):
@@ -65,36 +66,47 @@ class _ScaledSum(Function):
         return of_base, (gradient * x).sum(1, keepdim=True), gradient * factor
 
 
-class _GeluLinear(Function):
-    """Works on a few rows at a time: gelu(hidden) lives in a scratch that stays in cache, and is never stored."""
+class _GeluMlp(Function):
+    """Works on a few rows at a time, whose hidden values and their gradients stay in cache and are never stored.
+
+    Stored for the backward pass are gelu(hidden) and its slope: both come of one sigmoid while hidden is at hand, and
+    the backward pass is left with the products of an MLP and one multiplication.
+    """
 
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        flat = hidden.contiguous().view(-1, hidden.shape[-1])
-        rows = max(1, _IN_CACHE // flat.shape[1])
-        result, scratch = flat.new_empty(len(flat), len(weight)), flat.new_empty(min(rows, len(flat)), flat.shape[1])
-        for x, out in zip(flat.split(rows), result.split(rows), strict=True):
-            active = torch.mul(x, x, out=scratch[: len(x)]).mul_(_CUBIC).add_(_LINEAR).mul_(x).sigmoid_().mul_(x)
-            torch.addmm(bias, active, weight.t(), out=out)
-        ctx.save_for_backward(flat, weight)
-        ctx.shape, ctx.rows = hidden.shape, rows
-        return result.view(*hidden.shape[:-1], len(weight))
+    def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, training: bool) -> Tensor:
+        flat = x.reshape(-1, x.shape[-1])
+        rows = min(max(1, _IN_CACHE // len(w1)), len(flat))
+        result, hidden = flat.new_empty(len(flat), len(w2)), flat.new_empty(rows, len(w1))
+        active = flat.new_empty(len(flat) if training else rows, len(w1))
+        slope = torch.empty_like(active) if training else None
+        linear = flat.new_tensor(_LINEAR)
+        for begin in range(0, len(flat), rows):
+            part = slice(begin, begin + rows)
+            h = torch.addmm(b1, flat[part], w1.t(), out=hidden[: len(flat[part])])
+            a = active[part] if training else active[: len(h)]
+            torch.addcmul(linear, h, h, value=_CUBIC, out=a).mul_(h).sigmoid_()
+            if slope is not None:
+                # d gelu / dx = s + u s (1 - s) with u = x (LINEAR + 3 CUBIC x^2)
+                u = torch.addcmul(linear, h, h, value=3 * _CUBIC, out=slope[part]).mul_(h)
+                torch.ops.aten.sigmoid_backward.grad_input(u, a, grad_input=u).add_(a)
+            torch.addmm(b2, a.mul_(h), w2.t(), out=result[part])
+        if training:
+            ctx.save_for_backward(flat, w1, w2, active, slope)
+        ctx.shape, ctx.rows = x.shape, rows
+        return result.view(*x.shape[:-1], len(w2))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        flat, weight = ctx.saved_tensors
-        gradient = gradient.reshape(-1, len(weight))
-        of_hidden, of_weight = torch.empty_like(flat), torch.zeros_like(weight)
-        scratch = flat.new_empty(2, min(ctx.rows, len(flat)), flat.shape[1])
-        parts = (tensor.split(ctx.rows) for tensor in (flat, gradient, of_hidden))
-        for x, g, out in zip(*parts, strict=True):
-            s, slope = scratch[:, : len(x)].unbind()
-            torch.mul(x, x, out=slope)
-            torch.mul(slope, _CUBIC, out=s).add_(_LINEAR).mul_(x).sigmoid_()
-            # d gelu / dx = s + s (1 - s) u with u = x (LINEAR + 3 CUBIC x^2), that is s (1 + u - s u)
-            slope.mul_(3 * _CUBIC).add_(_LINEAR).mul_(x)
-            slope.addcmul_(slope, s, value=-1).add_(1).mul_(s)
-            of_weight.addmm_(g.t(), s.mul_(x))
-            torch.mm(g, weight, out=out).mul_(slope)
-        return of_hidden.view(ctx.shape), of_weight, gradient.sum(0)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        flat, w1, w2, active, slope = ctx.saved_tensors
+        gradient = gradient.reshape(-1, len(w2))
+        of_x, of_w1, of_b1 = torch.empty_like(flat), torch.zeros_like(w1), flat.new_zeros(len(w1))
+        hidden = flat.new_empty(ctx.rows, len(w1))
+        parts = (tensor.split(ctx.rows) for tensor in (flat, gradient, slope, of_x))
+        for x, g, d, out in zip(*parts, strict=True):
+            h = torch.mm(g, w2, out=hidden[: len(x)]).mul_(d)
+            of_w1.addmm_(h.t(), x)
+            of_b1.add_(h.sum(0))
+            torch.mm(h, w1, out=out)
+        return of_x.view(ctx.shape), of_w1, of_b1, gradient.t() @ active, gradient.sum(0), None

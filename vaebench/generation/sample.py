@@ -1,6 +1,6 @@
 """Sampling latents from a trained SiT. A sample is a function of its id, its label, the seed and the settings alone."""
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -8,14 +8,18 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from vaebench.core.config import Config
-from vaebench.core.errors import DataError, NumericalError
+from vaebench.core.errors import DataError, NumericalError, suggest
+from vaebench.core.plugins import is_reference
 from vaebench.core.progress import progress
 from vaebench.core.seeds import numpy_generator, sample_normal
+from vaebench.generation import SAMPLERS, SHIPPED
 from vaebench.generation.checkpoint import TrainedSiT
 from vaebench.generation.guidance import guided_velocity
 from vaebench.generation.samplers import (
     Diffusion,
     LastStep,
+    Problem,
+    Sampler,
     Solution,
     dopri5,
     euler,
@@ -29,20 +33,28 @@ class SamplerConfig(Config):
     """How latents are sampled.
 
     Attributes:
-        method: euler or heun (ODE, fixed steps), dopri5 (ODE, adaptive), sde (Euler-Maruyama).
+        method: euler or heun (ODE, fixed steps), dopri5 (ODE, adaptive), sde (Euler-Maruyama); or the name of a
+            registered `Sampler`, "module:Class" or "path/file.py:Class".
+        options: settings of such a sampler; the other settings below, but for guidance, are of those that ship.
+        code: filled in, the hash of such a sampler.
         nfe: evaluations of the velocity for a sample; two for each step of heun, not used by dopri5. A guided
             evaluation runs the network on two inputs and counts once.
-        cfg, cfg_interval: scale and interval of guidance, see `guided_velocity`.
+        cfg, cfg_interval, cfg_channels: scale, interval and channels of guidance, see `guided_velocity`.
         shift: moves the times of the fixed-step ODE samplers, see `time_grid`.
         diffusion, diffusion_norm, last_step, last_step_size: of the SDE, see `euler_maruyama`.
         atol, rtol: of dopri5.
         float64_state: accumulate the state in double precision, as REPA does; the network runs in single.
+        mixed_precision: run the network under bf16 or fp16 autocasting; state, guidance and decoder stay as they are.
+            Faster on a GPU, and moves FID a little where it is low (RAE advises against it).
     """
 
-    method: Literal["euler", "heun", "dopri5", "sde"] = "euler"
+    method: str = "euler"
+    options: dict[str, Any] = Field(default={}, exclude_if=lambda options: not options)
+    code: str = Field(default="", exclude_if=lambda code: not code)
     nfe: int = Field(default=50, gt=0)
     cfg: float = Field(default=1.0, ge=0)
     cfg_interval: tuple[float, float] = (0.0, 1.0)
+    cfg_channels: int | None = Field(default=None, gt=0)
     shift: float = Field(default=1.0, gt=0)
     diffusion: Diffusion = "sigma"
     diffusion_norm: float = Field(default=1.0, ge=0)
@@ -51,9 +63,15 @@ class SamplerConfig(Config):
     atol: float = Field(default=1e-6, gt=0)
     rtol: float = Field(default=1e-3, gt=0)
     float64_state: bool = False
+    # Not dumped while it is off, so that protocols of samples made before it existed keep their hash.
+    mixed_precision: Literal["no", "fp16", "bf16"] = Field(default="no", exclude_if=lambda value: value == "no")
 
     @model_validator(mode="after")
     def _possible(self) -> "SamplerConfig":
+        if self.method not in SHIPPED and self.method not in SAMPLERS and not is_reference(self.method):
+            raise ValueError(f"unknown sampler '{self.method}'. {suggest(self.method, SAMPLERS.names())}")
+        if self.method in SHIPPED and self.options:
+            raise ValueError(f"sampler '{self.method}' has no options of its own; its settings stand beside its name")
         if self.method == "heun" and self.nfe % 2:
             raise ValueError(f"heun takes two evaluations a step, so nfe {self.nfe} must be even")
         if self.method == "sde" and self.nfe == 1 and self.last_step != "none":
@@ -63,6 +81,17 @@ class SamplerConfig(Config):
         if not 0 <= self.cfg_interval[0] <= self.cfg_interval[1] <= 1:
             raise ValueError(f"cfg_interval {self.cfg_interval} must be low <= high within [0, 1]")
         return self
+
+    def resolved(self) -> "SamplerConfig":
+        """With the settings of a sampler from outside, and the hash of its code, filled in.
+
+        Raises:
+            UnknownName, PluginError, ConfigError: it is not there, is none, or has no such settings.
+        """
+        if self.method in SHIPPED:
+            return self
+        options = _outside(self).config.model_dump(mode="json")
+        return self.model_copy(update={"options": options, "code": SAMPLERS.code(self.method)})
 
 
 class Generated(NamedTuple):
@@ -136,12 +165,19 @@ def _solve(sit: TrainedSiT, ids: np.ndarray, labels: Tensor, config: SamplerConf
     network, device = sit.network, sit.network.positions.device
     shape = (network.config.in_channels, *network.config.grid)
     dtype = torch.float64 if config.float64_state else torch.float32
+    half = torch.float16 if config.mixed_precision == "fp16" else torch.bfloat16
+
+    def evaluate(x: Tensor, t: Tensor, y: Tensor) -> Tensor:
+        with torch.autocast(device.type, half, enabled=config.mixed_precision != "no"):
+            return network(x, t, y).velocity.float()
+
     guided = guided_velocity(
-        lambda x, t, y: network(x, t, y).velocity,
+        evaluate,
         labels.to(device),
         network.config.null_label,
         config.cfg,
         config.cfg_interval,
+        config.cfg_channels,
     )
 
     def velocity(x: Tensor, t: float) -> Tensor:
@@ -157,6 +193,9 @@ def _solve(sit: TrainedSiT, ids: np.ndarray, labels: Tensor, config: SamplerConf
         return heun(velocity, x, time_grid(config.nfe // 2, shift=config.shift))
     if config.method == "dopri5":
         return dopri5(velocity, x, atol=config.atol, rtol=config.rtol)
+    if config.method not in SHIPPED:
+        problem = Problem(velocity, x, config.nfe, sit.interpolant, lambda step: noise("diffusion noise", step))
+        return _outside(config).solve(problem)
     last = config.last_step != "none"
     times = time_grid(config.nfe - last, end=1 - config.last_step_size)
     return euler_maruyama(
@@ -169,3 +208,8 @@ def _solve(sit: TrainedSiT, ids: np.ndarray, labels: Tensor, config: SamplerConf
         config.diffusion_norm,
         config.last_step,
     )
+
+
+def _outside(config: SamplerConfig) -> Sampler:
+    sampler: Sampler = SAMPLERS.get(config.method)(config.options)
+    return sampler

@@ -2,16 +2,22 @@
 
 A velocity is a function of a state (N, ...) and a time, a Python number in [0, 1]. The state keeps the precision that
 it comes in. Every sampler returns the final state and the exact number of velocity evaluations (NFE).
+
+A sampler from outside is a `Sampler`, registered under the entry-point group "vaebench.samplers".
 """
 
 import math
-from collections.abc import Callable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from vaebench.core.config import Config as BaseConfig
+from vaebench.core.config import build as validated
 from vaebench.core.errors import ConfigError, import_optional
 from vaebench.generation.guidance import Velocity
 from vaebench.generation.interpolants import Interpolant
@@ -25,6 +31,44 @@ class Solution(NamedTuple):
 
     state: Tensor
     nfe: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a sampler from outside has to solve: dx/dt = v(x, t) from t = 0, noise, to t = 1, data.
+
+    Attributes:
+        velocity: guidance is in it already. Every call counts towards NFE, and is what sampling costs.
+        noise: the state at t = 0, (N, d, h, w).
+        nfe: evaluations asked for.
+        interpolant: turns a velocity into a score or an estimate of the data, for samplers that want one.
+        draw: step number -> standard normal draw of the state's shape, the same for a sample whatever its batch.
+    """
+
+    velocity: Velocity
+    noise: Tensor
+    nfe: int
+    interpolant: Interpolant
+    draw: Callable[[int], Tensor]
+
+
+class Sampler(ABC):
+    """A sampler from outside. Row i of its result may depend on row i of the noise only.
+
+    Class attributes:
+        Config: its settings, given as ``sampler.options``.
+    """
+
+    Config: ClassVar[type[BaseConfig]] = BaseConfig
+
+    def __init__(self, config: BaseConfig | Mapping[str, Any] | None = None) -> None:
+        if not isinstance(config, self.Config):
+            config = validated(self.Config, dict(config or {}), where=f"sampler '{type(self).__name__}'")
+        self.config: Any = config
+
+    @abstractmethod
+    def solve(self, problem: Problem) -> Solution:
+        """The state at t = 1, and how often the velocity was evaluated."""
 
 
 def time_grid(steps: int, end: float = 1.0, shift: float = 1.0) -> list[float]:

@@ -1,5 +1,8 @@
 """SiT: the Scalable Interpolant Transformer (Ma et al. 2024), on the adaLN-Zero blocks of DiT (Peebles and Xie 2023).
 
+With RMS norm, SwiGLU and rotary positions the same network is LightningDiT (Yao, Yang and Wang 2025), a second backbone
+to see whether a finding belongs to the latents or to SiT.
+
 The network maps a noisy latent, its time and a class label to a velocity. It holds no loss, no interpolant, no guidance
 and no randomness in its forward pass: those are functions around it. Written to be fast: one matrix product gives the
 modulation of all blocks, one gives query, key and value, attention never materialises its matrix, and what is left
@@ -7,6 +10,7 @@ between the products is fused (`vaebench.generation.fused`).
 """
 
 import math
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,7 +20,7 @@ from torch import Tensor, nn
 
 from vaebench.core.config import Config, build
 from vaebench.core.errors import UnknownName, suggest
-from vaebench.generation.fused import gated_sum, gelu_linear, modulated_norm
+from vaebench.generation.fused import gated_sum, gelu_mlp, modulated_norm
 
 _FREQUENCIES = 256
 _MAX_PERIOD = 10_000.0
@@ -31,6 +35,16 @@ class SiTConfig(Config):
     depth: int = Field(default=12, gt=0, description="Number of transformer blocks.")
     heads: int = Field(default=6, gt=0)
     mlp_ratio: int = Field(default=4, gt=0)
+    norm: Literal["layer", "rms"] = Field(
+        default="layer", description="layer: LayerNorm without parameters (SiT); rms: RMSNorm with a learned scale."
+    )
+    mlp: Literal["gelu", "swiglu"] = Field(
+        default="gelu", description="swiglu: gated by SiLU, two thirds as wide so that it costs the same."
+    )
+    rope: bool = Field(
+        default=False, description="Rotate queries and keys by row and column, beside the sine-cosine positions."
+    )
+    qk_norm: bool = Field(default=False, description="RMS norm of queries and keys, against diverging attention.")
     patch: int = Field(default=2, gt=0, description="Side of the square of latent positions that becomes one token.")
     in_channels: int = Field(default=4, gt=0, description="Latent channels d.")
     grid: tuple[int, int] = Field(default=(32, 32), description="Height and width of the latents.")
@@ -45,6 +59,8 @@ class SiTConfig(Config):
     def _fits(self) -> "SiTConfig":
         if self.width % 4 or self.width % self.heads:
             raise ValueError(f"width {self.width} must be a multiple of 4 and of heads {self.heads}")
+        if self.rope and self.width // self.heads % 4:
+            raise ValueError(f"rope needs heads of a multiple of 4 channels, not {self.width // self.heads}")
         if any(side <= 0 or side % self.patch for side in self.grid):
             raise ValueError(f"patch {self.patch} does not divide the latent grid {self.grid}")
         if self.tap is not None and self.tap > self.depth:
@@ -55,6 +71,11 @@ class SiTConfig(Config):
     def tokens(self) -> int:
         """Length of the token sequence."""
         return (self.grid[0] // self.patch) * (self.grid[1] // self.patch)
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden width of the MLP."""
+        return self.mlp_ratio * self.width if self.mlp == "gelu" else 2 * self.mlp_ratio * self.width // 3
 
     @property
     def null_label(self) -> int:
@@ -69,10 +90,18 @@ _SIZES: dict[str, dict[str, int]] = {
     "XL": {"width": 1152, "depth": 28, "heads": 16},
 }
 
-PRESETS: dict[str, dict[str, int]] = {
+_LIGHTNING: dict[str, Any] = {"norm": "rms", "mlp": "swiglu", "rope": True}
+
+PRESETS: dict[str, dict[str, Any]] = {
     # For the embedded study: latents of 4 x 4 x 32 on two CPU cores.
     "nano": {"width": 128, "depth": 6, "heads": 4, "patch": 1},
+    "lightning-nano": {"width": 128, "depth": 6, "heads": 4, "patch": 1, **_LIGHTNING},
     **{f"SiT-{name}/{patch}": {**size, "patch": patch} for name, size in _SIZES.items() for patch in (1, 2, 4, 8)},
+    **{
+        f"LightningDiT-{name}/{patch}": {**size, "patch": patch, **_LIGHTNING}
+        for name, size in _SIZES.items()
+        for patch in (1, 2)
+    },
 }
 
 
@@ -100,6 +129,24 @@ def sincos_positions(width: int, grid: tuple[int, int]) -> Tensor:
     return torch.cat([f(angle) for angle in angles for f in (torch.sin, torch.cos)], dim=1).float()
 
 
+def rotary_angles(head_width: int, grid: tuple[int, int]) -> Tensor:
+    """Angles by which pairs of channels of a head are rotated, (h * w, head_width / 2), tokens row by row.
+
+    The first half of the pairs turns by the row y f, the second by the column x f, with f_i = 10000^(-i / (head_width /
+    4)) (Su et al. 2021, in two axes as in LightningDiT).
+    """
+    quarter = head_width // 4
+    frequencies = _MAX_PERIOD ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.float64) for side in grid), indexing="ij")
+    return torch.cat([axis.reshape(-1, 1) * frequencies for axis in (y, x)], dim=1).float()
+
+
+def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """Rotate adjacent pairs of channels of x (..., T, D) by angles whose cosine and sine are (T, D / 2)."""
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack([even * cosine - odd * sine, even * sine + odd * cosine], dim=-1).flatten(-2)
+
+
 def time_features(t: Tensor) -> Tensor:
     """[cos(t f), sin(t f)], (N, 256), with f_i = 10000^(-i / 128); t in [0, 1] is not scaled."""
     half = _FREQUENCIES // 2
@@ -116,30 +163,51 @@ def drop_labels(labels: Tensor, uniform: Tensor, probability: float, null_label:
 class Block(nn.Module):
     """Pre-norm attention and MLP, each shifted, scaled and gated by the condition (adaLN-Zero)."""
 
-    def __init__(self, width: int, heads: int, mlp_ratio: int):
+    def __init__(self, config: SiTConfig):
         super().__init__()
-        self.heads = heads
+        width, self.heads, self.gated = config.width, config.heads, config.mlp == "swiglu"
         self.qkv = nn.Linear(width, 3 * width)
         self.projection = nn.Linear(width, width)
-        self.expand = nn.Linear(width, mlp_ratio * width)
-        self.contract = nn.Linear(mlp_ratio * width, width)
+        self.expand = nn.Linear(width, (2 if self.gated else 1) * config.mlp_width)
+        self.contract = nn.Linear(config.mlp_width, width)
+        self.norms = nn.ModuleList(_norm(width) for _ in range(2)) if config.norm == "rms" else None
+        self.qk_norms = nn.ModuleList(_norm(width // self.heads) for _ in range(2)) if config.qk_norm else None
 
-    def attention(self, x: Tensor) -> Tensor:
+    def attention(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
         n, tokens, width = x.shape
         # Split first, transpose after: the gradients then stack straight into the layout of qkv, without a copy.
         parts = self.qkv(x).view(n, tokens, 3, self.heads, width // self.heads).unbind(2)
         query, key, value = (part.transpose(1, 2) for part in parts)
+        if self.qk_norms is not None:
+            query, key = self.qk_norms[0](query), self.qk_norms[1](key)
+        if rotation is not None:
+            query, key = rotate(query, *rotation).to(value.dtype), rotate(key, *rotation).to(value.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.projection(mixed.transpose(1, 2).reshape(n, tokens, width))
 
     def mlp(self, x: Tensor) -> Tensor:
-        return gelu_linear(self.expand(x), self.contract.weight, self.contract.bias)
+        if self.gated:
+            gate, hidden = self.expand(x).chunk(2, dim=-1)
+            return self.contract(F.silu(gate) * hidden)
+        return gelu_mlp(x, self.expand, self.contract)
 
-    def forward(self, x: Tensor, modulation: tuple[Tensor, ...]) -> Tensor:
-        """x (N, T, D); modulation: shift, scale, gate of the attention, then of the MLP, each (N, 1, D)."""
+    def forward(
+        self, x: Tensor, modulation: tuple[Tensor, ...], rotation: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """x (N, T, D); modulation: shift, scale, gate of the attention, then of the MLP, each (N, 1, D); rotation:
+        cosine and sine of `rotary_angles`."""
         shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = modulation
-        x = gated_sum(x, gate, self.attention(modulated_norm(x, shift, scale)))
-        return gated_sum(x, mlp_gate, self.mlp(modulated_norm(x, mlp_shift, mlp_scale)))
+        first, second = (None, None) if self.norms is None else self.norms
+        x = gated_sum(x, gate, self.attention(_modulated(x, shift, scale, first), rotation))
+        return gated_sum(x, mlp_gate, self.mlp(_modulated(x, mlp_shift, mlp_scale, second)))
+
+
+def _norm(width: int) -> nn.RMSNorm:
+    return nn.RMSNorm(width, eps=1e-6)
+
+
+def _modulated(x: Tensor, shift: Tensor, scale: Tensor, norm: nn.Module | None) -> Tensor:
+    return modulated_norm(x, shift, scale) if norm is None else norm(x) * (1 + scale) + shift
 
 
 class SiTOutput(NamedTuple):
@@ -157,6 +225,7 @@ class SiT(nn.Module):
     """
 
     positions: Tensor
+    angles: Tensor | None
 
     def __init__(self, config: SiTConfig, generator: torch.Generator | None = None):
         super().__init__()
@@ -167,10 +236,13 @@ class SiT(nn.Module):
         self.labels = nn.Embedding(config.num_classes + 1, width)
         # The published network has one adaLN layer per block; stacked, they are one matrix product and two for the end.
         self.modulation = nn.Linear(width, (6 * config.depth + 2) * width)
-        self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio) for _ in range(config.depth))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.norm = _norm(width) if config.norm == "rms" else None
         self.output = nn.Linear(width, patch_values)
         grid = (config.grid[0] // config.patch, config.grid[1] // config.patch)
         self.register_buffer("positions", sincos_positions(width, grid), persistent=False)
+        angles = rotary_angles(width // config.heads, grid) if config.rope else None
+        self.register_buffer("angles", angles, persistent=False)
         self.reset_parameters(generator)
 
     @torch.no_grad()
@@ -197,15 +269,28 @@ class SiT(nn.Module):
         return patches.view(-1, h // p, w // p, p, p, d).permute(0, 5, 1, 3, 2, 4).reshape(-1, d, h, w)
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> SiTOutput:
+        tokens, tapped, (shift, scale) = self._run(x, t, labels, self.config.depth)
+        return SiTOutput(self.unpatchify(self.output(_modulated(tokens, shift, scale, self.norm))), tapped)
+
+    def tapped(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """The tokens at the config's tap, as in `forward`, without the blocks behind it."""
+        if self.config.tap is None:
+            raise ValueError("This SiT has no tap.")
+        return self._run(x, t, labels, self.config.tap)[0]
+
+    def _run(
+        self, x: Tensor, t: Tensor, labels: Tensor, depth: int
+    ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
         condition = F.silu(self.time(time_features(t)) + self.labels(labels))
         # unbind, not slices: its backward is one stack, where every slice would fill a gradient of the whole.
         modulation = self.modulation(condition).view(len(x), -1, 1, self.config.width).unbind(1)
         tokens, tapped = self.patches(self.patchify(x)) + self.positions, None
-        for index, block in enumerate(self.blocks):
-            tokens = block(tokens, modulation[6 * index : 6 * index + 6])
+        rotation = None if self.angles is None else (self.angles.cos(), self.angles.sin())
+        for index, block in islice(enumerate(self.blocks), depth):
+            tokens = block(tokens, modulation[6 * index : 6 * index + 6], rotation)
             if index + 1 == self.config.tap:
                 tapped = tokens
-        return SiTOutput(self.unpatchify(self.output(modulated_norm(tokens, *modulation[-2:]))), tapped)
+        return tokens, tapped, modulation[-2:]
 
 
 def forward_flops(config: SiTConfig, batch: int = 1, count: Literal["all", "linear"] = "all") -> int:
@@ -214,7 +299,8 @@ def forward_flops(config: SiTConfig, batch: int = 1, count: Literal["all", "line
     "linear" leaves out the two products of attention, which cost 4 T^2 D a block and sample.
     """
     width, tokens, values = config.width, config.tokens, config.patch**2 * config.in_channels
-    block = tokens * width**2 * (4 + 2 * config.mlp_ratio)
+    products = 2 if config.mlp == "gelu" else 3
+    block = tokens * width * (4 * width + products * config.mlp_width)
     if count == "all":
         block += 2 * tokens**2 * width
     condition = width * (_FREQUENCIES + width) + width**2 * (6 * config.depth + 2)

@@ -2,7 +2,9 @@
 
 At each step: draw rows, sample their posteriors, normalise, draw noise and time, drop some labels, and minimise
 
-    mean |v(x_t, t, y) - (alpha'(t) x + sigma'(t) eps)|^2 + repa.weight * (-mean cosine(projector(tokens), teacher)).
+    mean |v(x_t, t, y) - (alpha'(t) x + sigma'(t) eps)|^2 + repa.weight * (-mean cosine(projector(tokens), teacher))
+
+and, for LightningDiT's recipe, cosine_weight * mean(1 - cosine(v, velocity)) over positions.
 
 Every draw is a function of (seed, step, row of the batch): a run can be cut anywhere and does not depend on the number
 of processes or accumulation steps.
@@ -64,12 +66,13 @@ class SiTTrainingConfig(LoopConfig):
         label_dropout: share of labels replaced by the null label.
         normalisation: by the latent file's own statistics, or as the tokenizer publishes it.
         sample_posterior: draw z = mean + std eps at every step; else take the means.
+        cosine_weight: factor of LightningDiT's second loss, mean(1 - cos(v, target)) over the channels of a position.
         repa: alignment with a teacher.
     """
 
     steps: int = Field(default=1000, gt=0)
     preset: str = "nano"
-    network: dict[str, int] = {}
+    network: dict[str, int | bool | str] = {}
     batch_size: int = Field(default=256, gt=0)
     accumulation: int = Field(default=1, gt=0)
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -82,6 +85,7 @@ class SiTTrainingConfig(LoopConfig):
     label_dropout: float = Field(default=0.1, ge=0, le=1)
     normalisation: Normalised = "file"
     sample_posterior: bool = True
+    cosine_weight: float = Field(default=0.0, ge=0)
     repa: RepaConfig = RepaConfig()
 
 
@@ -308,8 +312,13 @@ class _SiTTraining:
         with self.accelerator.autocast():
             velocity, tokens = self.network(x, t, labels)
             projected = None if tokens is None else self.modules["projector"](tokens)
-        loss = F.mse_loss(velocity.float(), self.interpolant.velocity(data, noise, t))
+        target = self.interpolant.velocity(data, noise, t)
+        loss = F.mse_loss(velocity.float(), target)
         logs = {"loss_velocity": loss.detach()}
+        if cfg.cosine_weight > 0:
+            direction = 1 - F.cosine_similarity(velocity.float(), target, dim=1).mean()
+            logs["loss_direction"] = direction.detach()
+            loss = loss + cfg.cosine_weight * direction
         if projected is not None and batch.features is not None:
             shape = self.network.config
             grid = (shape.grid[0] // shape.patch, shape.grid[1] // shape.patch)

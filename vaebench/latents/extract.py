@@ -1,5 +1,6 @@
 """From images and a tokenizer to a latent file: resumable, by one process or many."""
 
+import contextlib
 import json
 import warnings
 from importlib.metadata import version
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from vaebench.core.errors import MismatchError
+from vaebench.core.locks import hold
 from vaebench.core.progress import Bar, progress
 from vaebench.data.base import DataInfo, ImageSplit
 from vaebench.latents.file import LatentFile
@@ -94,6 +96,8 @@ def extract_latents(
         LatentFileError: the file there is damaged.
         NumericalError: latents that are not finite, or do not fit the dtype.
         NoSpace: the disk is too small (before the start) or full (what is done is kept).
+
+    Where another process is writing the same file, a single process waits for it, and takes over if it dies.
     """
     processes = processes or OneProcess()
     main = processes.process_index == 0
@@ -114,6 +118,24 @@ def extract_latents(
         if main:
             writer.clean()
         return LatentFile(path)
+    # Another writer of this file is waited for by a single process; several that are launched together could not agree.
+    alone = processes.num_processes == 1
+    with hold(writer.lock, f"'{writer.path}'", wait=alone) if main else contextlib.nullcontext():
+        if not (alone and writer.is_complete(overwrite)):
+            _encode_and_join(tokenizer, split, writer, batch_size, device, processes, title)
+    return LatentFile(path)
+
+
+def _encode_and_join(
+    tokenizer: Tokenizer,
+    split: ImageSplit,
+    writer: LatentWriter,
+    batch_size: int,
+    device: str | torch.device,
+    processes: Processes,
+    title: str,
+) -> None:
+    main, rows = processes.process_index == 0, writer.rows
     if main:
         writer.prepare()
     processes.wait_for_everyone()
@@ -132,13 +154,12 @@ def extract_latents(
     processes.wait_for_everyone()
     # Joining may take longer than a collective's time limit, so all keep step shard by shard.
     if main:
-        writer.merge(_columns(split, rows // n), processes.wait_for_everyone)
-        _warn_of_published_normalisation(LatentFile(path))
+        writer.merge(_columns(split, rows // len(split)), processes.wait_for_everyone)
+        _warn_of_published_normalisation(LatentFile(writer.path))
     else:
         for _ in range(writer.shards):
             processes.wait_for_everyone()
     processes.wait_for_everyone()
-    return LatentFile(path)
 
 
 def estimated_bytes(
@@ -228,5 +249,5 @@ def _warn_of_published_normalisation(latents: LatentFile) -> None:
         warnings.warn(
             f"The normalisation that '{latents.info.tokenizer.name}' publishes ({published.source}) gives these "
             f"latents a mean square of {square:.3g} instead of about 1. Normalise with the file's own statistics.",
-            stacklevel=3,
+            stacklevel=4,
         )

@@ -161,6 +161,7 @@ def _read_spans(
     view = buffer.data.cast("B")
     filled = 0
     for start, stop in spans:
+        latents.require_sound(name, start, stop)
         file.seek(extent.offset + start * row_bytes)
         end = filled + (stop - start) * row_bytes
         while filled < end:

@@ -12,6 +12,8 @@ attributes   uint8 (N, A)           binary attributes, if the data has any
 factors      int16 (N, K)           ground-truth factors, if the data has any
 nuisance     float32 (N, M)         continuous nuisance variables, if the data has any
 ===========  =====================  ==========================================================
+
+Behind what HDF5 knows of the file stands its seal, see `vaebench.latents.seal`.
 """
 
 from typing import Any, Literal
@@ -98,6 +100,17 @@ class Statistics(Config):
     std_of_means: tuple[float, ...]
 
 
+class Checksums(Config):
+    """CRC-32 (hexadecimal) of every shard of the latents, of so many ``rows`` each (fewer in the last).
+
+    So a changed byte is noticed when its rows are first read; everything else is under the file's seal.
+    """
+
+    rows: int
+    mean: tuple[str, ...]
+    std: tuple[str, ...]
+
+
 class LatentInfo(Provenance):
     """Everything a latent file says about itself.
 
@@ -106,9 +119,11 @@ class LatentInfo(Provenance):
         shape: (d, h, w) of one row.
         statistics: per-channel moments of the raw latents.
         id: hash of the identity and of every stored byte.
+        checksums: of every shard; None in files written before there were any, which only `verify` can check.
     """
 
     rows: int
     shape: tuple[int, int, int]
     statistics: Statistics
     id: str
+    checksums: Checksums | None = None

@@ -30,7 +30,7 @@ def verify(path: Path | str) -> list[str]:
     unusable = np.zeros(info.shape[0], bool)
     for start in range(0, len(latents), _CHUNK_ROWS):
         rows = slice(start, start + _CHUNK_ROWS)
-        pair = [np.ascontiguousarray(latents.stored(name)[rows]) for name in LATENTS]
+        pair = [np.ascontiguousarray(latents.as_stored(name)[rows]) for name in LATENTS]
         for name, values in zip(LATENTS, pair, strict=True):
             digests[name].update(values.data)
             bad = ~np.isfinite(values) | (values < 0 if name == "std" else False)
@@ -38,7 +38,7 @@ def verify(path: Path | str) -> list[str]:
         if not unusable.any():
             statistics.update(*pair)
     for name in set(digests) - set(LATENTS):
-        digests[name].update(np.ascontiguousarray(latents.stored(name)).data)
+        digests[name].update(np.ascontiguousarray(latents.as_stored(name)).data)
 
     problems = []
     if content_id(info, {name: digest.hexdigest() for name, digest in digests.items()}) != info.id:

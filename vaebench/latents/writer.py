@@ -1,9 +1,10 @@
 """Writing a latent file: shards into a partial folder, then one file that appears whole or not at all.
 
-Shards are private: plain ``.npy`` arrays (2, n, d, h, w) of means and standard deviations, each flushed to the disk and
-renamed. They cut the global rows at fixed places, so the result depends neither on interruptions nor on the number of
-processes. A manifest beside them records what they are made from. Work for other settings is never mixed in and
-never thrown away unasked: it is a `MismatchError`, unless ``overwrite`` says to start again.
+Shards are private: plain ``.npy`` arrays (2, n, d, h, w) of means and standard deviations with a CRC-32 behind them,
+each flushed to the disk and renamed. They cut the global rows at fixed places, so the result depends neither on
+interruptions nor on the number of processes. A manifest beside them records what they are made from. Work for other
+settings is never mixed in and never thrown away unasked: it is a `MismatchError`, unless ``overwrite`` says to start
+again.
 """
 
 import contextlib
@@ -12,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,20 @@ import numpy as np
 from vaebench.core.config import content_hash
 from vaebench.core.errors import DataError, LatentFileError, MismatchError, NoSpace, NumericalError
 from vaebench.core.files import atomic_write, read_json, require_space, write_json
+from vaebench.core.locks import hold, living_holder
 from vaebench.latents.file import LatentFile
 from vaebench.latents.match import differences
-from vaebench.latents.schema import COLUMNS, FORMAT, LATENTS, REQUIRED_COLUMNS, SCHEMA_VERSION, LatentInfo, Provenance
+from vaebench.latents.schema import (
+    COLUMNS,
+    FORMAT,
+    LATENTS,
+    REQUIRED_COLUMNS,
+    SCHEMA_VERSION,
+    Checksums,
+    LatentInfo,
+    Provenance,
+)
+from vaebench.latents.seal import seal
 from vaebench.latents.statistics import LatentStatistics
 
 SHARD_ROWS = 2048
@@ -61,6 +74,11 @@ class LatentWriter:
         self.shard_rows = shard_rows
         self.shards = -(-rows // shard_rows)
         self.dtype = np.dtype(provenance.dtype)
+
+    @property
+    def lock(self) -> Path:
+        """What the one who writes this file holds meanwhile."""
+        return self.path.with_name(f".{self.path.name}.lock")
 
     @property
     def manifest(self) -> dict[str, Any]:
@@ -151,9 +169,13 @@ class LatentWriter:
         target = self._shard_path(shard)
         with no_space_said(self.partial), atomic_write(target) as temporary, temporary.open("wb") as handle:
             np.lib.format.write_array_header_1_0(handle, header)
+            total = 0
             for values in (mean, std):
                 # Not numpy's own tofile, whose error does not say that the disk is full.
-                handle.write(np.ascontiguousarray(values, self.dtype).data.cast("B"))
+                view = np.ascontiguousarray(values, self.dtype).data.cast("B")
+                total = zlib.crc32(view, total)
+                handle.write(view)
+            handle.write(_trailer(total))
 
     def merge(self, columns: Mapping[str, np.ndarray | None], after_shard: Callable[[], None] = lambda: None) -> None:
         """Join all shards into the file and remove the partial folder.
@@ -169,19 +191,23 @@ class LatentWriter:
         given = self._checked(columns)
         merged = self._merged
         with no_space_said(self.partial):
-            with h5py.File(merged, "w", alignment_threshold=_PAGE, alignment_interval=_PAGE) as file:
+            # The writer's lock keeps others out, so HDF5 need not: on network disks its own lock is often refused.
+            options = {"locking": "best-effort", "alignment_threshold": _PAGE, "alignment_interval": _PAGE}
+            with h5py.File(merged, "w", **options) as file:
                 file.attrs["format"] = FORMAT
                 file.attrs["schema_version"] = SCHEMA_VERSION
                 file.attrs["complete"] = False
                 digests = {name: hashlib.sha256() for name in LATENTS}
+                sums = {name: ShardSums(self.shape, self.dtype) for name in LATENTS}
                 statistics = LatentStatistics(self.shape[0])
                 targets = [file.create_dataset(name, (self.rows, *self.shape), self.dtype) for name in LATENTS]
                 for shard in range(self.shards):
                     start, stop = self.bounds(shard)
                     pair = self._read(shard)
-                    for target, digest, values in zip(targets, digests.values(), pair, strict=True):
+                    for name, target, values in zip(LATENTS, targets, pair, strict=True):
                         target[start:stop] = values
-                        digest.update(np.ascontiguousarray(values).data)
+                        digests[name].update(np.ascontiguousarray(values).data)
+                        sums[name].update(values)
                     statistics.update(*pair)
                     after_shard()
                 for name, values in given.items():
@@ -193,20 +219,26 @@ class LatentWriter:
                     shape=self.shape,
                     statistics=statistics.result(),
                     id=content_id(self.provenance, {name: digest.hexdigest() for name, digest in digests.items()}),
+                    checksums=Checksums(rows=SHARD_ROWS, **{name: found.result() for name, found in sums.items()}),
                 )
                 for key, value in info.model_dump(mode="json").items():
                     file.attrs[key] = json.dumps(value)
                 file.attrs["complete"] = True
+                starts = [target.id.get_offset() for target in targets]
+                spans = [(start, start + target.nbytes) for start, target in zip(starts, targets, strict=True)]
+            seal(merged, spans)
             with merged.open("rb+") as handle:
                 os.fsync(handle.fileno())
         merged.replace(self.path)
         self.clean()
 
     def clean(self) -> None:
-        """Remove the partial folder if it is of this work."""
+        """Remove the partial folder if it is of this work, and a dead writer's lock."""
         manifest = self.partial / "manifest.json"
         if manifest.exists() and read_json(manifest) == self.manifest:
             shutil.rmtree(self.partial)
+        if self.lock.exists() and living_holder(self.lock) is None:
+            self.lock.unlink()
 
     def _checked(self, columns: Mapping[str, np.ndarray | None]) -> dict[str, np.ndarray]:
         unknown = set(columns) - set(COLUMNS)
@@ -229,10 +261,46 @@ class LatentWriter:
             raise LatentFileError(f"Shard '{path}' is missing.", "Run the same command again.") from error
         except (ValueError, EOFError):
             pair = np.empty(0)
-        if pair.shape != (2, stop - start, *self.shape) or pair.dtype != self.dtype:
+        whole = pair.shape == (2, stop - start, *self.shape) and pair.dtype == self.dtype
+        if not whole or _end_of(path) != _trailer(zlib.crc32(pair.data)):
             path.unlink()
             raise LatentFileError(f"Shard '{path}' was damaged, and is removed.", "Run the same command again.")
         return pair
+
+
+def _trailer(total: int) -> bytes:
+    return f"{total:08x}".encode()
+
+
+def _end_of(path: Path) -> bytes:
+    with path.open("rb") as handle:
+        handle.seek(-len(_trailer(0)), os.SEEK_END)
+        return handle.read()
+
+
+class ShardSums:
+    """CRC-32 of every `SHARD_ROWS` rows of a data set that comes in pieces, wherever those are cut."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self._shard_bytes = SHARD_ROWS * int(np.prod(shape)) * dtype.itemsize
+        self._sums: list[int] = []
+        self._left = 0
+
+    def update(self, values: np.ndarray) -> None:
+        """Add the next rows."""
+        view = np.ascontiguousarray(values).data.cast("B")
+        while len(view):
+            if not self._left:
+                self._sums.append(0)
+                self._left = self._shard_bytes
+            here = view[: self._left]
+            self._sums[-1] = zlib.crc32(here, self._sums[-1])
+            self._left -= len(here)
+            view = view[len(here) :]
+
+    def result(self) -> tuple[str, ...]:
+        """The checksums so far."""
+        return tuple(f"{value:08x}" for value in self._sums)
 
 
 def content_id(provenance: Provenance, digests: Mapping[str, str]) -> str:
@@ -304,9 +372,10 @@ def write_latents(
         DataError, MismatchError, NumericalError, NoSpace: as `LatentWriter`.
     """
     writer = LatentWriter(path, provenance, len(mean), mean.shape[1:], shard_rows=max(1, len(mean)))
-    writer.is_complete(overwrite)
-    writer.clean()
-    writer.prepare()
-    writer.write(0, mean, std)
-    writer.merge({"ids": ids, "flipped": np.zeros(len(mean), np.uint8) if flipped is None else flipped, **columns})
+    with hold(writer.lock, f"'{writer.path}'", wait=True):
+        writer.is_complete(overwrite)
+        writer.clean()
+        writer.prepare()
+        writer.write(0, mean, std)
+        writer.merge({"ids": ids, "flipped": np.zeros(len(mean), np.uint8) if flipped is None else flipped, **columns})
     return LatentFile(path)

@@ -1,10 +1,15 @@
 """Bootstrap intervals of a mean, shared by every metric that is an average over samples."""
 
 import numpy as np
+from scipy.stats import t as student
 
 from vaebench.core.errors import TooFewSamples
 
-DRAWS_AT_ONCE = 4_000_000
+# So many draws stay in a processor's cache. Of many columns, counts of more draws are multiplied with all at once.
+DRAWS_AT_ONCE, MANY_DRAWS = 250_000, 4_000_000
+FEW_COLUMNS = 8
+# Of so few distinct values (accuracies, shares of neighbours) it is enough to draw how often each occurs.
+FEW_VALUES = 256
 
 
 def resample_counts(n: int, resamples: int, generator: np.random.Generator) -> np.ndarray:
@@ -31,12 +36,21 @@ def bootstrap_means(values: np.ndarray, generator: np.random.Generator, *, resam
     n = len(values)
     if n == 0:
         raise TooFewSamples("A mean over no samples has no interval.")
-    at_once = max(1, DRAWS_AT_ONCE // n)
-    parts = [
-        resample_counts(n, min(at_once, resamples - start), generator) @ values / n
-        for start in range(0, resamples, at_once)
-    ]
-    return np.concatenate(parts)
+    if values.ndim == 1:
+        distinct, counts = np.unique(values, return_counts=True)
+        if len(distinct) <= FEW_VALUES and 4 * len(distinct) <= n:
+            return np.asarray(generator.multinomial(n, counts / n, resamples) @ distinct / n)
+    columns = values.reshape(n, -1).T
+    at_once = max(1, (DRAWS_AT_ONCE if len(columns) <= FEW_COLUMNS else MANY_DRAWS) // n)
+    parts = []
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        if len(columns) <= FEW_COLUMNS:
+            drawn = generator.integers(0, n, (rows, n))
+            parts.append(np.stack([column.take(drawn).sum(1) for column in columns], 1) / n)
+        else:
+            parts.append(resample_counts(n, rows, generator).astype(np.float64) @ columns.T / n)
+    return np.concatenate(parts).reshape(resamples, *values.shape[1:])
 
 
 def bootstrap_mean(
@@ -61,3 +75,9 @@ def bootstrap_mean(
     means = bootstrap_means(values, generator, resamples=resamples)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     return low, high
+
+
+def half_width(error: float, groups: int, confidence: float = 0.95) -> float:
+    """Half of an interval from a standard error that the spread over so many groups gave: Student's t of groups - 1
+    degrees of freedom."""
+    return float(student.ppf((1 + confidence) / 2, groups - 1) * error)

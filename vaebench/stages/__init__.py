@@ -11,12 +11,15 @@ VERSIONS = {
     "data": 1,
     "features": 1,
     "reference": 1,
-    "train": 1,
+    "train": 2,
     "extract": 1,
     "reconstruct": 1,
     "probe": 1,
+    "score": 1,
     "sit": 1,
     "generate": 1,
+    "gallery": 1,
+    "nearest": 1,
 }
 
 STAGES = Registry("stage", "vaebench.stages")

@@ -7,13 +7,12 @@ never mix.
 """
 
 import datetime
+import functools
 import os
 import platform
-import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -21,11 +20,26 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import psutil
 
+from vaebench.core.checksums import NAME as CHECKSUMS
+from vaebench.core.checksums import require_unchanged, write_sums
 from vaebench.core.config import Config, build, content_hash, dump_yaml
-from vaebench.core.errors import DataError, MismatchError, MissingPath, NoSpace, VaebenchError
-from vaebench.core.files import atomic_write, only_process, read_json, require_space, sha256_file, write_json
+from vaebench.core.errors import DataError, MismatchError, MissingPath, VaebenchError
+from vaebench.core.files import (
+    atomic_write,
+    disk_errors_said,
+    read_json,
+    remove_temporaries,
+    require_space,
+    sha256_file,
+    write_json,
+)
+from vaebench.core.locks import hold
+from vaebench.core.memory import memory_errors_said
+from vaebench.core.plugins import code_of, is_reference
+from vaebench.core.processes import process_count, process_index
 from vaebench.core.scores import Score, read_scores, write_scores
 from vaebench.stages import VERSIONS
+from vaebench.stages.processes import Processes, wait_until
 
 C = TypeVar("C", bound=Config)
 
@@ -53,6 +67,8 @@ class Context:
         import torch
 
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if self.device in {"auto", "cuda"} and available["cuda"] and "LOCAL_RANK" in os.environ:
+            return f"cuda:{os.environ['LOCAL_RANK']}"
         if self.device == "auto":
             return next(name for name in ("cuda", "mps", "cpu") if available[name])
         if not available.get(self.device.partition(":")[0], False):
@@ -64,6 +80,10 @@ class Context:
         from vaebench.training.step import make_accelerator
 
         return make_accelerator(self.torch_device(), mixed_precision)
+
+    def processes(self) -> Processes:
+        """This process and those that were launched with it."""
+        return Processes(self.accelerator())
 
 
 @dataclass(frozen=True)
@@ -92,10 +112,15 @@ class Stage(ABC, Generic[C]):
     Class attributes:
         kind: name in the registry.
         Config: the configuration class.
+        parallel: whether several launched processes share the work. All of them then call ``run``, and the scores are
+            those that the first one returns; otherwise the others wait until the first has finished.
+        accelerated: whether it computes on a GPU where there is one.
     """
 
     kind: ClassVar[str]
     Config: ClassVar[type[Config]]
+    parallel: ClassVar[bool] = False
+    accelerated: ClassVar[bool] = True
 
     @property
     def version(self) -> int:
@@ -127,17 +152,37 @@ def input_hash(role: str, reference: str) -> str:
     """
     path = Path(reference)
     if (path / "stage.json").is_file():
-        return str(read_json(path / "stage.json")["hash"])
+        record = read_json(path / "stage.json")
+        if record["kind"] != "train":
+            return str(record["hash"])
+        return _with_code(str(record["hash"]), record["config"].get("method"), record["config"].get("code", ""))
     if path.is_file():
         return sha256_file(path)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        return content_hash({str(p.relative_to(path)): sha256_file(p) for p in files})
+        content = content_hash({str(p.relative_to(path)): sha256_file(p) for p in files})
+        spec = path / "tokenizer.json"
+        return _with_code(content, read_json(spec).get("method")) if spec.is_file() else content
     if role not in NAMED_ROLES:
         raise MissingPath(f"{role.capitalize()} '{reference}' does not exist.")
     from vaebench.tokenizers import load_tokenizer
 
-    return content_hash({"tokenizer": reference, "weights": load_tokenizer(reference).spec.checkpoint_hash})
+    weights, name = load_tokenizer(reference).spec.checkpoint_hash, reference.partition("?")[0]
+    identity = content_hash({"tokenizer": reference, "weights": weights})
+    code = code_of(name) if is_reference(name) else ""
+    return content_hash({"identity": identity, "code": code}) if code else _with_code(identity, name)
+
+
+def _with_code(identity: str, name: Any, already: str = "") -> str:
+    """An identity of a tokenizer, with the hash of the class that reads it where that comes from outside.
+
+    ``already`` is the code that the identity covers. A name that is not registered, as of a method that is not
+    installed, has no code: such a folder is read as diffusers'.
+    """
+    from vaebench.tokenizers import TOKENIZERS
+
+    code = TOKENIZERS.code(name) if name in TOKENIZERS else ""
+    return identity if code == already or not code else content_hash({"identity": identity, "code": code})
 
 
 def stage_hash(stage: Stage[Any], config: Config, inputs: Mapping[str, str]) -> str:
@@ -157,6 +202,11 @@ def partial_folder(folder: Path, identity: str) -> Path:
     return folder.with_name(f".{folder.name}.{identity[:10]}.partial")
 
 
+def lock_path(folder: Path, identity: str) -> Path:
+    """The lock of whoever makes that stage. Beside the folders, so that it is held until the result has its name."""
+    return folder.with_name(f".{folder.name}.{identity[:10]}.lock")
+
+
 def completed(folder: Path) -> dict[str, Any] | None:
     """The record of a complete stage folder, or None."""
     record = folder / "stage.json"
@@ -169,8 +219,11 @@ def execute(
     inputs: Mapping[str, str | Path],
     folder: Path,
     context: Context,
+    expected: str = "",
 ) -> Artefact:
     """Carry out a stage, or return its artefact if the folder already holds this very one.
+
+    Where another process is making it, wait for that one, and take over if it dies.
 
     Args:
         stage: the kind of work.
@@ -178,21 +231,25 @@ def execute(
         inputs: role -> path of an artefact (or name of a ready-made tokenizer).
         folder: where the artefact shall be.
         context: device and workers.
+        expected: the identity that the result shall have, where one was planned for.
 
     Raises:
-        MismatchError: the folder holds the result of another configuration or of other inputs, or is no stage folder.
-        NoSpace: the disk is full; what was done so far stays and is taken up by the next run.
+        MismatchError: a plug-in is not what it was when the work was planned; or the folder holds the result of another
+            configuration or of other inputs, or is no stage folder.
+        DataError: an input is not as it was written.
+        NoMemory: there is not enough.
+        NoSpace, NotWritable: the disk is full or read-only; what was done so far stays and is taken up by the next run.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise VaebenchError(
-            "Commands run in one process each, and this one was launched in several.",
-            "Start it without a launcher; the training loop and extraction take several processes from Python.",
-        )
     given = config if isinstance(config, Config) else build(stage.Config, config, stage.kind)
     resolved: Config = stage.resolve(given)
     references = {role: str(reference) for role, reference in inputs.items()}
     hashes = {role: input_hash(role, reference) for role, reference in references.items()}
     identity = stage_hash(stage, resolved, hashes)
+    if expected and identity != expected:
+        raise MismatchError(
+            f"What goes into '{folder.name}' has changed since it was planned: a file, or the code of a plug-in.",
+            "Run the same command again.",
+        )
 
     record = completed(folder)
     if record is not None:
@@ -207,42 +264,85 @@ def execute(
         )
 
     partial = partial_folder(folder, identity)
-    partial.mkdir(parents=True, exist_ok=True)
-    require_space(partial, 32 * 2**20)
-    with only_process(partial / "lock", f"the same stage in '{folder}'"), _disk_full_is_said(partial):
-        began = time.monotonic()
-        already = float((partial / "seconds").read_text()) if (partial / "seconds").is_file() else 0.0
-        try:
-            scores = stage.run(resolved, references, partial, context)
-        finally:
-            seconds = already + time.monotonic() - began
-            if partial.is_dir():
-                (partial / "seconds").write_text(f"{seconds:.3f}")
-        (partial / "seconds").unlink()
-        with atomic_write(partial / "config.yaml") as temporary:
-            temporary.write_text(dump_yaml(resolved))
-        write_scores(partial / "scores.json", scores)
-        write_json(
-            partial / "stage.json",
-            {
-                "kind": stage.kind,
-                "hash": identity,
-                "version": stage.version,
-                "config": resolved.model_dump(mode="json"),
-                "inputs": hashes,
-                "references": {role: _absolute(reference) for role, reference in references.items()},
-                "seconds": round(seconds, 3),
-                "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "device": context.torch_device(),
-                "versions": versions(),
-            },
-        )
-    if folder.exists():
-        folder.rmdir()
-    partial.rename(folder)
+    if process_index() > 0:
+        if stage.parallel:
+            context.accelerator().wait_for_everyone()  # the first process makes the folder
+            stage.run(resolved, references, partial, context)
+        wait_until(lambda: completed(folder) is not None)
+        return Artefact(folder, identity, stage.kind, read_scores(folder / "scores.json"))
+    lock = hold(lock_path(folder, identity), f"'{folder}'", wait=process_count() == 1)
+    with disk_errors_said(folder.parent), memory_errors_said(f"'{folder.name}'"), lock:
+        if completed(folder) is not None:  # by the process that we waited for
+            return Artefact(folder, identity, stage.kind, read_scores(folder / "scores.json"), reused=True)
+        partial.mkdir(parents=True, exist_ok=True)
+        require_space(partial, 32 * 2**20)
+        for reference in references.values():
+            require_unchanged(Path(reference))
+        remove_temporaries(partial)
+        if stage.parallel and process_count() > 1:
+            context.accelerator().wait_for_everyone()
+        if process_count() == 1 and completed(partial) is not None:  # killed on the last metre
+            scores = read_scores(partial / "scores.json")
+        else:
+            scores = _work(stage, resolved, references, hashes, partial, identity, context)
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
     return Artefact(folder, identity, stage.kind, scores)
 
 
+def _work(
+    stage: Stage[Any],
+    config: Config,
+    references: Mapping[str, str],
+    hashes: Mapping[str, str],
+    partial: Path,
+    identity: str,
+    context: Context,
+) -> list[Score]:
+    """Run the stage in its partial folder and write its records; ``stage.json`` is the last file."""
+    began, clock = time.monotonic(), partial / "seconds"
+    already = float(clock.read_text() or 0) if clock.is_file() else 0.0
+    try:
+        scores = stage.run(config, references, partial, context)
+    finally:
+        seconds = already + time.monotonic() - began
+        if partial.is_dir():
+            clock.write_text(f"{seconds:.3f}")
+    with atomic_write(partial / "config.yaml") as temporary:
+        temporary.write_text(dump_yaml(config))
+    write_scores(partial / "scores.json", scores)
+    record = {
+        "kind": stage.kind,
+        "hash": identity,
+        "version": stage.version,
+        "config": config.model_dump(mode="json"),
+        "inputs": dict(hashes),
+        "references": {role: _absolute(reference) for role, reference in references.items()},
+        "seconds": round(seconds, 3),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "device": context.torch_device(),
+        "versions": versions(),
+    }
+    clock.unlink()
+    write_sums(partial, _lasting(partial))
+    write_json(partial / "stage.json", record)
+    return scores
+
+
+def _lasting(folder: Path) -> list[Path]:
+    """Files of a stage whose content matters to others: not TensorBoard's, nor what a kill left hidden."""
+    return [
+        path
+        for path in folder.rglob("*")
+        if path.is_file()
+        and "tb" not in path.relative_to(folder).parts
+        and path.name[0] != "."
+        and path.name != CHECKSUMS
+    ]
+
+
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of the packages that move numbers."""
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
@@ -291,20 +391,6 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
     if isinstance(value, Mapping):
         return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}{key}.").items()}
     return {prefix.rstrip("."): value}
-
-
-@contextmanager
-def _disk_full_is_said(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in {28, 122}:  # ENOSPC, EDQUOT
-            raise
-        free = shutil.disk_usage(folder).free
-        raise NoSpace(
-            f"The disk that holds '{folder}' is full ({free / 2**20:,.0f} MiB free).",
-            "Free some space and start again: finished work is kept.",
-        ) from error
 
 
 def require_kind(reference: str | Path, kinds: Sequence[str], role: str) -> Path:

@@ -4,10 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vaebench.core.config import Config, build, content_hash
+from pydantic import Field
+
+from vaebench.core.config import Config, content_hash
 from vaebench.core.scores import Score
 from vaebench.data import DATASETS, open_data, prepare
 from vaebench.data.show import contact_sheet, prevalence
+from vaebench.data.source import configure
 from vaebench.stages.base import Context, Estimate, Stage
 
 
@@ -15,12 +18,13 @@ class DataConfig(Config):
     """Which data set, with which options of its own (image size, split sizes, paths ...).
 
     ``files`` is filled in: a hash of the names, sizes and times of the files that the options point at, so that images
-    that changed are read again.
+    that changed are read again. So is ``code``: the hash of a source that comes from outside.
     """
 
     name: str = "avatars"
     options: dict[str, Any] = {}
     files: str = ""
+    code: str = Field(default="", exclude_if=lambda code: not code)
 
 
 class DataStage(Stage[DataConfig]):
@@ -28,12 +32,14 @@ class DataStage(Stage[DataConfig]):
 
     kind = "data"
     Config = DataConfig
+    accelerated = False
 
     def resolve(self, config: DataConfig) -> DataConfig:
         source = DATASETS.get(config.name)
-        options = build(source.Config, config.options, f"data '{config.name}'")
+        options = configure(config.name, source, config.options)
         plain = options.model_dump(mode="json")
-        return DataConfig(name=config.name, options=plain, files=_files_state(plain))
+        code = DATASETS.code(config.name)
+        return DataConfig(name=config.name, options=plain, files=_files_state(plain), code=code)
 
     def run(self, config: DataConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         path = folder / "data.h5"

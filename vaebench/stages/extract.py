@@ -28,6 +28,7 @@ class ExtractStage(Stage[ExtractConfig]):
 
     kind = "extract"
     Config = ExtractConfig
+    parallel = True
 
     def run(self, config: ExtractConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         dataset = open_data(require_kind(inputs["data"], ["data"], "data") / "data.h5")

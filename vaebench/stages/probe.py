@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from vaebench.core.config import Config
 from vaebench.core.errors import DataError
@@ -19,7 +20,8 @@ from vaebench.stages.base import Context, Estimate, Stage, require_kind
 
 
 class ProbeStageConfig(Config):
-    """Which probes, and the seed of their bootstrap."""
+    """Which probes, the seed of their bootstrap, and what tells these scores from others of the same tokenizer (the
+    data set, where a study probes on several)."""
 
     probes: tuple[ProbeConfig, ...] = (
         ProbeConfig(vectorisation="flattened"),
@@ -27,6 +29,8 @@ class ProbeStageConfig(Config):
         ProbeConfig(vectorisation="pca"),
     )
     seed: int = 0
+    # Left out where empty, so that the identity of probes without one is what it always was.
+    variant: str = Field(default="", exclude_if=lambda variant: not variant)
 
 
 class ProbeStage(Stage[ProbeStageConfig]):
@@ -63,7 +67,7 @@ class ProbeStage(Stage[ProbeStageConfig]):
                     attribute_level=data.attribute_level or "image",
                     device=context.torch_device(),
                 )
-                found += scores(result, config.seed, protocol)
+                found += (score.of_variant(config.variant) for score in scores(result, config.seed, protocol))
                 notes[settings.vectorisation] = {"excluded": result.excluded, "notes": list(result.notes)}
                 bar.update(1)
         write_json(folder / "notes.json", notes)

@@ -17,10 +17,9 @@ from vaebench.metrics.intervals import bootstrap_mean
 from vaebench.metrics.reconstruction.quality import psnr, ssim
 from vaebench.stages.arrays import load_array, save_array, save_grid
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
-from vaebench.stages.fidelity import feature_network, fidelity_scores
+from vaebench.stages.fidelity import COMPANIONS, Reference, fidelity_scores, references, shared_features
 from vaebench.tokenizers import load_tokenizer
 from vaebench.tokenizers.base import Tokenizer
-from vaebench.vision import extract
 from vaebench.vision.transforms import ROUNDING, to_signed, to_uint8
 
 
@@ -43,49 +42,73 @@ class ReconstructConfig(Config):
 
 
 class ReconstructStage(Stage[ReconstructConfig]):
-    """Leaves features of reconstructed test and training images (``<split>.npy``) and two picture grids.
+    """Leaves features of reconstructed test and training images (``<split>.npy``; those of companion networks in
+    ``companions/<name>``) and two picture grids.
 
     Inputs: ``tokenizer``, ``data``, ``reference``.
     """
 
     kind = "reconstruct"
     Config = ReconstructConfig
+    parallel = True
 
     def run(self, config: ReconstructConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         dataset = open_data(require_kind(inputs["data"], ["data"], "data") / "data.h5")
         reference = require_kind(inputs["reference"], ["reference"], "reference")
         device = context.torch_device()
         tokenizer = load_tokenizer(inputs["tokenizer"], device=device)
-        network, network_protocol = feature_network(reference, device)
         protocol = {
             "data": dataset.info.fingerprint,
             "image_size": dataset.info.image_size,
             "latent": config.latent,
             "rounding": ROUNDING,
         }
+        processes = context.processes()
         scores: list[Score] = []
         for name in ("train", "test"):
             split, rows = dataset.split(name), load_array(reference / f"{name}_rows.npy")
-            images = reconstruct(tokenizer, split, rows, config, device, f"reconstruct, {name}")
-            features = extract(
-                network, images.__getitem__, len(rows), want=("pooled",), title=f"features of reconstructions, {name}"
-            )["pooled"]
-            save_array(folder / f"{name}.npy", features)
-            if name != "test":
+            mine = processes.rows(len(rows), config.batch_size)
+            own = reconstruct(tokenizer, split, rows[mine], config, device, f"reconstruct, {name}")
+            distances = []
+            for real in references(reference):
+                title = f"features of reconstructions, {name}" + (f", {real.label}" if real.label else "")
+                found = shared_features(
+                    real.network(device), own.__getitem__, mine, len(rows), ("pooled",), config.batch_size, title,
+                    folder, processes,
+                )  # fmt: skip
+                if processes.main:
+                    place = folder / COMPANIONS / real.folder.name if real.label else folder
+                    save_array(place / f"{name}.npy", found["pooled"])
+                    distances += _rfid(real, name, found["pooled"], protocol, config)
+            images = processes.join(folder, name, mine, len(rows), images=own)
+            if not processes.main or name != "test":
                 continue
             originals = split.images(rows)
-            scores += _pixel_scores(originals, images, {**protocol, "split": name}, config)
-            against_test = {**protocol, **network_protocol, "reference": "the same test images, not reconstructed"}
-            real = load_array(reference / "test.npy")
-            options = config.bootstrap, config.seed
-            scores += fidelity_scores(("fid",), features, real, against_test, *options, {"fid": "rfid"})
+            scores += _pixel_scores(originals, images["images"], {**protocol, "split": name}, config)
+            scores += distances
             save_grid(folder / "originals.png", originals[: config.grid], columns=8)
-            save_grid(folder / "reconstructions.png", images[: config.grid], columns=8)
+            save_grid(folder / "reconstructions.png", images["images"][: config.grid], columns=8)
         return scores
 
     def estimate(self, config: ReconstructConfig, facts: Mapping[str, Any]) -> Estimate:
         images = facts["reference_images"]
         return Estimate(flops=images * facts["coding_flops"], seconds=images / 500, disk_bytes=images * 1280 * 4)
+
+
+def _rfid(
+    real: Reference, split: str, features: np.ndarray, protocol: dict[str, Any], config: ReconstructConfig
+) -> list[Score]:
+    """Fréchet distance of reconstructed test images; those of training images serve gFID alone."""
+    moments = real.moments(split) if split == "test" else None
+    if moments is None:
+        return []
+    against = {
+        **protocol,
+        "network": real.record,
+        "reference": real.said(split, "the same test images, not reconstructed", moments=True),
+    }
+    options = config.bootstrap, config.seed
+    return fidelity_scores(("fid",), features, moments, against, *options, {"fid": real.name("rfid")})
 
 
 @torch.inference_mode()
@@ -104,7 +127,7 @@ def reconstruct(
                 latents = posterior.sample(sample_normal(split.ids[part], shape, config.seed, "reconstruction"))
             parts.append(to_uint8(tokenizer.decode(latents)).cpu().numpy())
             bar.update(len(part))
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else split.images(slice(0, 0))
 
 
 def _pixel_scores(

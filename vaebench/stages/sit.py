@@ -1,6 +1,5 @@
 """Stage ``sit``: train a SiT on the training latents of a tokenizer."""
 
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,13 @@ import numpy as np
 
 from vaebench.core.config import Config
 from vaebench.core.errors import ConfigError, MismatchError
+from vaebench.core.files import remove
 from vaebench.core.scores import Score
 from vaebench.generation.sit import sit_config, training_flops
 from vaebench.generation.training import SiTTrainingConfig, train_sit
 from vaebench.latents import LatentFile
-from vaebench.stages.arrays import load_array
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
+from vaebench.stages.features import load_patches
 
 
 class SiTStageConfig(Config):
@@ -32,6 +32,7 @@ class SiTStage(Stage[SiTStageConfig]):
 
     kind = "sit"
     Config = SiTStageConfig
+    parallel = True
 
     def resolve(self, config: SiTStageConfig) -> SiTStageConfig:
         # Validates preset and overrides before anything is trained; the shape itself follows from the latents.
@@ -52,7 +53,7 @@ class SiTStage(Stage[SiTStageConfig]):
             snapshots=config.snapshots,
         )
         if accelerator.is_main_process:
-            shutil.rmtree(folder / "checkpoints")
+            remove(folder / "checkpoints")
         accelerator.wait_for_everyone()
         return []
 
@@ -73,7 +74,7 @@ def _features(reference: str, latents: LatentFile) -> Callable[[np.ndarray], np.
     """
     if latents.flipped.any():
         raise ConfigError("REPA with cached features needs latents without mirrored images.", "Set extract.flip=none.")
-    patches = load_array(require_kind(reference, ["features"], "features") / "patches.npy")
+    patches = load_patches(require_kind(reference, ["features"], "features"))
     if len(patches) != len(latents):
         raise MismatchError(f"The teacher features are of {len(patches)} images, the latents of {len(latents)}.")
     return lambda rows: np.asarray(patches[rows])

@@ -1,25 +1,25 @@
 """Stage ``train``: train a tokenizer by a registered method, from scratch or from another tokenizer."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from vaebench.core.config import Config
 from vaebench.core.errors import DataError, MismatchError
-from vaebench.core.files import read_json
+from vaebench.core.files import read_json, remove
 from vaebench.core.scores import Score
 from vaebench.core.seeds import torch_generator
 from vaebench.data import open_data
 from vaebench.data.base import ImageSplit
-from vaebench.stages.arrays import load_array
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
-from vaebench.tokenizers import load_method, load_tokenizer
+from vaebench.stages.features import load_patches
+from vaebench.tokenizers import TOKENIZERS, load_method, load_tokenizer
 from vaebench.tokenizers.autoencoder import AutoencoderConfig, resolve_preset
 from vaebench.tokenizers.base import TrainableTokenizer
-from vaebench.tokenizers.method import TeacherSpec
+from vaebench.tokenizers.method import FittedMethod, TeacherSpec
 from vaebench.training.tokenizer_training import TokenizerTrainingConfig, train_tokenizer
 
 
@@ -31,12 +31,14 @@ class TrainConfig(Config):
         options: settings of the method.
         network: architecture when trained from scratch; None when there is an initial tokenizer.
         training: settings of the training loop.
+        code: filled in, the hash of a method that comes from outside.
     """
 
     method: str
     options: dict[str, Any] = {}
     network: str | AutoencoderConfig | None = None
     training: TokenizerTrainingConfig
+    code: str = Field(default="", exclude_if=lambda code: not code)
 
 
 class TrainStage(Stage[TrainConfig]):
@@ -47,16 +49,22 @@ class TrainStage(Stage[TrainConfig]):
 
     kind = "train"
     Config = TrainConfig
+    parallel = True
 
     def resolve(self, config: TrainConfig) -> TrainConfig:
         options = load_method(config.method, config.options).config
         network = resolve_preset(config.network) if config.network is not None else None
-        return config.model_copy(update={"options": options.model_dump(mode="json"), "network": network})
+        found = {"options": options.model_dump(mode="json"), "network": network, "code": TOKENIZERS.code(config.method)}
+        return config.model_copy(update=found)
 
     def run(self, config: TrainConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         data = require_kind(inputs["data"], ["data"], "data")
         images = open_data(data / "data.h5").splits["train"]
         method = load_method(config.method, config.options)
+        if isinstance(method, FittedMethod):
+            if context.processes().main:
+                method.fit(images, config.training.seed).save(folder / "tokenizer")
+            return []
         accelerator = context.accelerator(config.training.mixed_precision)
         if "init" in inputs:
             tokenizer = load_tokenizer(inputs["init"])
@@ -71,11 +79,13 @@ class TrainStage(Stage[TrainConfig]):
         if accelerator.is_main_process:
             trained.save(folder / "tokenizer")
             # They served resuming; with other settings the stage would begin anew, so nothing can use them again.
-            shutil.rmtree(folder / "checkpoints")
+            remove(folder / "checkpoints")
         accelerator.wait_for_everyone()
         return []
 
     def estimate(self, config: TrainConfig, facts: Mapping[str, Any]) -> Estimate:
+        if isinstance(load_method(config.method, config.options), FittedMethod):
+            return Estimate(seconds=facts["splits"]["train"] / 500)
         network = config.network if isinstance(config.network, AutoencoderConfig) else facts.get("network")
         if network is None:
             return Estimate()
@@ -106,7 +116,7 @@ def _features(reference: str, images: ImageSplit) -> tuple[Any, TeacherSpec]:
     """
     folder = require_kind(reference, ["features"], "features")
     teacher = read_json(folder / "teacher.json")
-    patches = load_array(folder / "patches.npy")
+    patches = load_patches(folder)
     if len(patches) != len(images):
         raise MismatchError(
             f"The teacher features in '{folder}' are of {len(patches)} images, the training split has {len(images)}.",

@@ -1,102 +1,90 @@
-"""Running a graph: what is done is reused, what was interrupted goes on, what is missing is made."""
+"""Running a graph: what is done is reused, what was interrupted goes on, what is missing is made.
 
-import datetime
-import multiprocessing
+A stage that fails takes those that need it with it, and no others.
+"""
+
 import os
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from vaebench.core.config import content_hash, dump_yaml
-from vaebench.core.errors import MismatchError
-from vaebench.core.files import atomic_write, only_process, read_json, write_json
-from vaebench.stages import VERSIONS
+from vaebench.core.errors import ConfigError, VaebenchError
+from vaebench.core.files import disk_errors_said
+from vaebench.core.locks import hold
+from vaebench.core.processes import process_count, process_index
+from vaebench.study.engines.job import Job, Needs, Outcome, make_job, tail
+from vaebench.study.events import Events, read_events
+from vaebench.study.index import Index, finished, is_complete, read_index
+from vaebench.study.slim import make_room
 from vaebench.study.spec import StudySpec
+from vaebench.study.tracking import WandbLog
 
-INDEX_SCHEMA = 1
-# What a study that was stopped before its index was written may have left.
-OWN = frozenset({"stages", "study.yaml"})
+__all__ = ["Options", "StagesFailed", "finished", "read_index", "run"]
 
-
-def study_hash(spec: StudySpec) -> str:
-    """Identity of a study: its resolved file and the versions of the stages' code."""
-    return content_hash({"spec": spec.model_dump(mode="json"), "versions": VERSIONS})
+SECONDS_BETWEEN_INDEXES = 5.0
+# Seconds before a lost stage is tried again, doubled each time.
+BACK_OFF = 1.0
 
 
-def finished(spec: StudySpec, root: Path) -> bool:
-    """Whether this very study lies complete in ``root``. Reads files only, so it answers at once."""
-    index = read_index(root, spec)
-    if index is None or index["study_hash"] != study_hash(spec):
-        return False
-    return all(_complete(root / stage["folder"]) for stage in index["stages"])
+class StagesFailed(VaebenchError):
+    """Some stages of a study failed; all that does not need them is complete. The command ends with exit code 3."""
 
 
-def _complete(folder: Path) -> bool:
-    return (folder / "stage.json").is_file()
+@dataclass(frozen=True)
+class Options:
+    """How stages are carried out; nothing here is part of any stage's identity.
 
-
-def read_index(root: Path, spec: StudySpec | None = None) -> dict[str, Any] | None:
-    """The index of a study folder, or None when the folder is new.
-
-    Raises:
-        MismatchError: the folder belongs to another study or to something else.
+    Attributes:
+        engine: local or ray.
+        jobs: stages at a time; None: one, or as many as there are GPUs if those are several.
+        threads: cores of each stage; None: what there is, divided by the jobs.
+        memory: bytes for all stages at a time (local) or for each (ray); None: nine tenths of what is free (local), and
+            no bound (ray).
+        gpus: GPUs a stage takes with the engine ray, a fraction if several are to share one.
+        retries: how often a stage is tried again whose process or node was lost; None: 3 with ray, 0 locally.
+        address: of a Ray cluster; None starts one here.
+        needs: kind of stage -> what such stages take instead, with the engine ray.
+        wandb: project of Weights & Biases that is told of each stage; None for none.
+        copied: with the engine ray, send inputs and results through Ray's object store: no folder need be shared.
     """
-    path = root / "index.json"
-    if not path.is_file():
-        if root.is_dir() and any(entry.name not in OWN for entry in root.iterdir()):
-            raise MismatchError(
-                f"'{root}' is not empty and holds no study.", "Choose another --output-dir, or an empty folder."
-            )
-        return None
-    index: dict[str, Any] = read_json(path)
-    if spec is not None and index["study"] != spec.study:
-        raise MismatchError(
-            f"'{root}' holds the study '{index['study']}', not '{spec.study}'.", "Choose another --output-dir."
-        )
-    return index
+
+    engine: str = "local"
+    jobs: int | None = None
+    threads: int | None = None
+    memory: int | None = None
+    gpus: float = 1.0
+    retries: int | None = None
+    address: str | None = None
+    needs: Mapping[str, Needs] = field(default_factory=dict)
+    copied: bool = False
+    wandb: str | None = None
 
 
-def write_index(spec: StudySpec, graph: Any, root: Path) -> None:
-    """Write ``study.yaml`` (the resolved study) and ``index.json``: what it consists of and what of it is complete."""
-    from vaebench.stages.base import completed, machine, versions
+class Engine(Protocol):
+    """What carries out jobs."""
 
-    folders = graph.folders(root)
-    stages = []
-    for node in graph.nodes.values():
-        record = completed(folders[node.id])
-        stages.append(
-            {
-                "id": node.id,
-                "kind": node.kind,
-                "folder": f"stages/{node.folder_name}",
-                "hash": node.hash,
-                "tokenizer": node.tokenizer,
-                "seed": node.seed,
-                "budget": node.budget,
-                "complete": record is not None,
-                "seconds": record["seconds"] if record else None,
-            }
-        )
-    with atomic_write(root / "study.yaml") as temporary:
-        temporary.write_text(dump_yaml(spec))
-    write_json(
-        root / "index.json",
-        {
-            "schema": INDEX_SCHEMA,
-            "study": spec.study,
-            "study_hash": study_hash(spec),
-            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-            "machine": machine(),
-            "versions": versions(),
-            "command": "vaebench study run study.yaml --output-dir OUTPUT_DIR",
-            "config": spec.model_dump(mode="json"),
-            "stages": stages,
-        },
-    )
+    name: str
+
+    @property
+    def full(self) -> bool:
+        """Whether no further job can start now."""
+
+    def start(self, job: Job) -> bool:
+        """Start a job if there is room for it now; whether there was."""
+
+    def wait(self, seconds: float | None = None) -> list[Outcome]:
+        """Outcomes of jobs that ended; waits for at least one, or for so many seconds."""
+
+    def stop(self) -> None:
+        """Stop what runs and leave nothing behind."""
 
 
-def run(spec: StudySpec, graph: Any, root: Path, context: Any, jobs: int = 1) -> None:
+def run(spec: StudySpec, graph: Any, root: Path, context: Any, options: Options | int | None = None) -> None:
     """Run every stage that is not complete.
 
     Args:
@@ -104,60 +92,229 @@ def run(spec: StudySpec, graph: Any, root: Path, context: Any, jobs: int = 1) ->
         graph: its :class:`~vaebench.study.graph.Graph`.
         root: the study's folder.
         context: device and workers.
-        jobs: stages at a time, each in a process of its own with its share of the cores, or with a GPU of its own
-            where there are several.
+        options: how; a number means so many jobs at a time.
+
+    Raises:
+        StagesFailed: some stages failed; what does not need them is complete.
+        NoSpace, NotWritable: the study's own files cannot be written.
     """
+    how = options if isinstance(options, Options) else Options(jobs=options)
     read_index(root, spec)
-    root.mkdir(parents=True, exist_ok=True)
-    with only_process(root / "stages" / ".lock", "this study"):
-        write_index(spec, graph, root)
-        if jobs == 1:
-            for node in graph.nodes.values():
-                _run_node(node, graph.inputs(node, root), graph.folders(root)[node.id], context)
-                write_index(spec, graph, root)
-        else:
-            _run_parallel(spec, graph, root, context, jobs)
+    with disk_errors_said(root):
+        root.mkdir(parents=True, exist_ok=True)
+        _run(spec, graph, root, context, how)
 
 
-def _run_node(node: Any, inputs: Mapping[str, str], folder: Path, context: Any) -> None:
-    import sys
+def _run(spec: StudySpec, graph: Any, root: Path, context: Any, how: Options) -> None:
+    if process_count() > 1:
+        if how.engine != "local" or (how.jobs or 1) > 1:
+            raise ConfigError(
+                "Several launched processes share each stage; they do not also run stages side by side.",
+                "Leave --jobs and --engine out, or start without a launcher.",
+            )
+        _run_together(spec, graph, root, context)
+        return
+    with hold(root / "stages" / ".lock", "this study"):
+        make_room(graph, graph.folders(root))
+        _Run(spec, graph, root, context, how).drive()
 
+
+def _run_together(spec: StudySpec, graph: Any, root: Path, context: Any) -> None:
+    """Every stage in turn, shared by launched processes; a failure ends all of them."""
     from vaebench.stages.base import execute
 
-    if not _complete(folder):
-        print(f"== {node.id}", file=sys.stderr, flush=True)
-    execute(node.stage, node.config, inputs, folder, context)
+    def go(index: Index | None) -> None:
+        folders = graph.folders(root)
+        for node in graph.nodes.values():
+            if index is not None and not is_complete(folders[node.id]):
+                print(f"== {node.id}", file=sys.stderr, flush=True)
+            execute(node.stage, node.config, graph.inputs(node, root), folders[node.id], context)
+            if index is not None:
+                index.write()
+
+    if process_index() > 0:
+        go(None)
+        return
+    with hold(root / "stages" / ".lock", "this study"):
+        index = Index(spec, graph, root)
+        index.write()
+        go(index)
 
 
-def _run_parallel(spec: StudySpec, graph: Any, root: Path, context: Any, jobs: int) -> None:
-    folders = graph.folders(root)
-    waiting = {node.id: node for node in graph.nodes.values()}
-    done: set[str] = set()
-    running: dict[Future[None], str] = {}
-    spawn = multiprocessing.get_context("spawn")
-    slots = spawn.Queue()
-    for slot in range(jobs):
-        slots.put(slot)
-    with ProcessPoolExecutor(jobs, mp_context=spawn, initializer=_start_worker, initargs=(slots, jobs)) as pool:
-        while waiting or running:
-            for node in [n for n in waiting.values() if set(n.needs.values()) <= done]:
-                future = pool.submit(_run_node, node, graph.inputs(node, root), folders[node.id], context)
-                running[future] = node.id
-                del waiting[node.id]
-            finished_now, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished_now:
-                future.result()
-                done.add(running.pop(future))
-            write_index(spec, graph, root)
+class _Run:
+    """One run of a study: which stages wait for which, what runs, and what is told of it."""
+
+    def __init__(self, spec: StudySpec, graph: Any, root: Path, context: Any, options: Options) -> None:
+        self._nodes: Mapping[str, Any] = graph.nodes
+        self._folders: Mapping[str, Path] = graph.folders(root)
+        self._root, self._context, self._options = root, context, options
+        self._index, self._events = Index(spec, graph, root), Events(root)
+        done = {name for name, folder in self._folders.items() if is_complete(folder)}
+        self._needs = {
+            name: {need for need in node.needs.values() if need not in done}
+            for name, node in self._nodes.items()
+            if name not in done
+        }
+        self._needed_by: dict[str, list[str]] = {name: [] for name in self._needs}
+        for name, needs in self._needs.items():
+            for need in needs:
+                self._needed_by[need].append(name)
+        self._ready = deque(name for name, needs in self._needs.items() if not needs)
+        self._running: set[str] = set()
+        self._later: list[tuple[float, str]] = []
+        self._retries = options.retries if options.retries is not None else 3 if options.engine == "ray" else 0
+        self._attempts: dict[str, int] = {}
+        self._failed: dict[str, Outcome] = {}
+        self._skipped: dict[str, str] = {}
+        self._next_index = 0.0
+        self._wandb = WandbLog(options.wandb, spec.study, root) if options.wandb else None
+
+    def drive(self) -> None:
+        """Start what can start until nothing is left, and say how it ended."""
+        self._index.write()
+        if not self._needs:
+            return
+        engine, threads = make_engine(
+            self._options,
+            self._context,
+            measured_memory(self._root),
+            {type(self._nodes[name].stage).__module__ for name in self._needs},
+        )
+        self._events.write(
+            "study-started", engine=engine.name, host=socket.gethostname(), pid=os.getpid(),
+            stages=len(self._nodes), todo=len(self._needs),
+        )  # fmt: skip
+        try:
+            while self._ready or self._running or self._later:
+                self._bring_back_what_is_due()
+                self._start_what_fits(engine, threads)
+                for outcome in engine.wait(self._seconds_to_next()):
+                    self._take(engine, outcome)
+                self._write_index_sometimes()
+        finally:
+            engine.stop()
+            self._index.write()
+        done = len(self._nodes) - len(self._failed) - len(self._skipped)
+        self._events.write("study-finished", done=done, failed=len(self._failed), skipped=len(self._skipped))
+        if self._failed:
+            raise StagesFailed(self._summary(done), "Mend the cause and run the same command again: it goes on.")
+
+    def _start_what_fits(self, engine: Engine, threads: int | None) -> None:
+        kept = []
+        while self._ready and not engine.full:
+            name = self._ready.popleft()
+            node = self._nodes[name]
+            log = self._root / "logs" / f"{node.folder_name}.log"
+            needs = self._options.needs.get(node.kind)
+            if not engine.start(make_job(node, self._folders, log, self._context, threads, needs)):
+                kept.append(name)
+                continue
+            self._running.add(name)
+            attempt = self._attempts[name] = self._attempts.get(name, 0) + 1
+            print(f"== {name}", file=sys.stderr, flush=True)
+            relative = str(log.relative_to(self._root))
+            self._events.write("stage-started", stage=name, kind=node.kind, attempt=attempt, log=relative)
+        self._ready.extendleft(reversed(kept))
+
+    def _take(self, engine: Engine, outcome: Outcome) -> None:
+        """Note how a job ended, and what can start or cannot come about any more."""
+        name, node = outcome.id, self._nodes[outcome.id]
+        self._running.discard(name)
+        if not outcome.error:
+            about = {"seconds": round(outcome.seconds, 3), "peak_bytes": outcome.peak_bytes}
+            self._events.write("stage-finished", stage=name, kind=node.kind, **about)
+            if self._wandb is not None:
+                self._wandb.stage(node, self._folders[name])
+            for other in self._needed_by[name]:
+                self._needs[other].discard(name)
+                if not self._needs[other] and other not in self._skipped:
+                    self._ready.append(other)
+            return
+        attempt = self._attempts[name]
+        wait = BACK_OFF * 2.0 ** (attempt - 1) if outcome.again and attempt <= self._retries else None
+        self._events.write(
+            "stage-failed", stage=name, kind=node.kind, attempt=attempt, error=outcome.error, exit=outcome.exit,
+            retry=wait,
+        )  # fmt: skip
+        log = self._root / "logs" / f"{node.folder_name}.log"
+        print(f"Stage '{name}' failed: {outcome.error}", file=sys.stderr)
+        if engine.name != "serial":  # whose log has just been seen
+            print(f"The end of {log}:\n{tail(log)}", file=sys.stderr, flush=True)
+        if wait is not None:
+            print(f"It is tried again in {wait:.0f} s.", file=sys.stderr, flush=True)
+            self._later.append((time.monotonic() + wait, name))
+            return
+        self._failed[name] = outcome
+        self._skip_what_needs(name)
+
+    def _skip_what_needs(self, name: str) -> None:
+        waiting = list(self._needed_by[name])
+        while waiting:
+            other = waiting.pop()
+            if other not in self._skipped:
+                self._skipped[other] = name
+                self._events.write("stage-skipped", stage=other, because=name)
+                waiting += self._needed_by[other]
+
+    def _bring_back_what_is_due(self) -> None:
+        now = time.monotonic()
+        self._ready.extend(name for due, name in self._later if due <= now)
+        self._later = [(due, name) for due, name in self._later if due > now]
+
+    def _seconds_to_next(self) -> float | None:
+        """How long to wait for an outcome at most: until something is to be tried again."""
+        return max(0.0, min(due for due, _ in self._later) - time.monotonic()) if self._later else None
+
+    def _write_index_sometimes(self) -> None:
+        # Not after every stage: with thousands of them the index is long.
+        if time.monotonic() >= self._next_index:
+            self._index.write()
+            self._next_index = time.monotonic() + SECONDS_BETWEEN_INDEXES
+
+    def _summary(self, done: int) -> str:
+        failed = "\n".join(f"  {name}: {outcome.error}" for name, outcome in self._failed.items())
+        skipped = f" {len(self._skipped)} that need them were left out." if self._skipped else ""
+        number = f"{len(self._failed)} stage{'s' if len(self._failed) > 1 else ''}"
+        return f"{number} failed, {done} of {len(self._nodes)} are complete.{skipped}\n{failed}\n"
 
 
-def _start_worker(slots: Any, jobs: int) -> None:
-    """Give this worker its share: cores on the CPU, one device where there are several."""
-    slot = slots.get()
-    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+def measured_memory(root: Path) -> dict[str, int]:
+    """Kind -> the most bytes that a stage of this kind was seen to take in this study."""
+    seen: dict[str, int] = {}
+    for event in read_events(root):
+        if event["event"] == "stage-finished" and event["peak_bytes"] is not None:
+            seen[event["kind"]] = max(seen.get(event["kind"], 0), event["peak_bytes"])
+    return seen
+
+
+def make_engine(
+    options: Options, context: Any, measured: Mapping[str, int], modules: Collection[str]
+) -> tuple[Engine, int | None]:
+    """The engine that the options ask for, and the threads of each of its jobs (None: as they are).
+
+    Raises:
+        ConfigError: an engine that does not exist.
+    """
+    if options.engine == "ray":
+        from vaebench.study.engines.ray import make_ray_engine
+
+        return make_ray_engine(options)
+    if options.engine != "local":
+        raise ConfigError(f"Unknown engine '{options.engine}'.", "Known: local, ray.")
+    if options.needs or options.copied:
+        raise ConfigError("Resources by kind of stage, and results that are copied, are for --engine ray.")
     import torch
 
-    if torch.cuda.device_count() > 1:
-        visible = [gpu for gpu in gpus if gpu] or [str(i) for i in range(torch.cuda.device_count())]
-        os.environ["CUDA_VISIBLE_DEVICES"] = visible[slot % len(visible)]
-    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
+    from vaebench.study.engines.local import LocalEngine, visible_gpus
+    from vaebench.study.engines.serial import SerialEngine
+
+    gpus = visible_gpus(context.device)
+    jobs = options.jobs or (len(gpus) if len(gpus) > 1 else 1)
+    if jobs == 1:
+        return SerialEngine(), options.threads
+    cores = torch.get_num_threads()
+    threads = options.threads or max(1, cores // jobs)
+    fits = max(1, cores // threads)
+    if fits < jobs:
+        print(f"{cores} cores hold {fits} stages of {threads} threads at a time, not {jobs}.", file=sys.stderr)
+    return LocalEngine(min(jobs, fits), threads, gpus, options.memory, measured, modules), threads

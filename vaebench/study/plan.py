@@ -1,31 +1,40 @@
-"""What a study will do and cost, before anything starts.
+"""What a study will do and cost, before anything starts: here, and in GPU-hours.
 
-The estimate is rough and says so: floating-point operations counted on the networks themselves over the matrix-product
-rate measured on this machine now, times the share of it that such work reaches, plus constants for reading and
-drawing. Where a stage of the same kind has already run in the study, its time is used instead.
+Both rest on the floating-point operations counted on the networks themselves (`vaebench.study.cost`). Here they go over
+the matrix-product rate measured on this machine now, times the share of it that such work reaches, plus constants for
+reading and drawing; where a stage of the same kind has already run in the study, its time is used instead.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
 from vaebench.stages.base import completed
-from vaebench.stages.reference import ReferenceConfig
-from vaebench.stages.sit import SiTStageConfig
-from vaebench.stages.train import TrainConfig, autoencoder_cost
+from vaebench.study.cost import Gpu, stage_work
+from vaebench.study.counting import Work
+from vaebench.study.facts import Facts
 from vaebench.study.graph import Graph
-from vaebench.tokenizers import load_tokenizer
-from vaebench.tokenizers.autoencoder import AutoencoderConfig
+from vaebench.study.slim import wanting
 
 # Share of the machine's matrix-product rate that a whole stage reaches, measured with the quickstart on two cores.
-EFFICIENCY = {"train": 0.8, "sit": 0.6, "extract": 1.0, "reconstruct": 1.0, "generate": 0.8}
+EFFICIENCY = {"train": 0.8, "sit": 0.6, "generate": 0.8}
+# Kinds whose other time includes the operations of their small networks; what is larger counts.
+WHOLE = frozenset({"data", "features", "reference", "probe", "score"})
 
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """One line of the plan: seconds and bytes are estimates while ``done`` is False, facts when it is True."""
+    """One line of the plan: seconds and bytes are estimates while ``done`` is False, facts when it is True.
+
+    Attributes:
+        id, kind, folder: of the stage.
+        done: whether it is complete.
+        seconds: on this machine.
+        disk_bytes: of its folder.
+        work: floating-point operations.
+        left_out: what of the work could not be counted, "" if nothing.
+    """
 
     id: str
     kind: str
@@ -33,19 +42,39 @@ class PlannedStage:
     done: bool
     seconds: float
     disk_bytes: float
+    work: Work = field(default_factory=Work)
+    left_out: str = ""
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What turns operations into GPU-hours."""
+
+    gpu: Gpu
+    utilisation: float
+
+    def hours(self, work: Work) -> float:
+        """GPU-hours of this work."""
+        return self.gpu.seconds(work, self.utilisation) / 3600
 
 
 def plan(graph: Graph, root: Path, device: str) -> list[PlannedStage]:
     """The stages in order, with what is done and an estimate of the rest."""
     rate = matmul_rate(device)
-    facts = study_facts(graph, root)
+    facts = Facts(graph, root)
     folders = graph.folders(root)
-    records = {node_id: completed(folder) for node_id, folder in folders.items()}
-    seen: dict[str, list[float]] = {}
-    for node in graph.nodes.values():
-        record = records[node.id]
-        if record is not None:
-            seen.setdefault(node.kind, []).append(record["seconds"])
+    again = set(wanting(graph, folders))
+    records = {name: None if name in again else completed(folder) for name, folder in folders.items()}
+    # Stages of these kinds cost the same for every tokenizer on the same data, so a finished one tells the truth.
+    alike = {
+        node.id: (node.kind, str(facts.data(node)))
+        for node in graph.nodes.values()
+        if node.kind in {"extract", "reconstruct", "probe", "score"}
+    }
+    seen: dict[tuple[str, str], list[float]] = {}
+    for node_id, key in alike.items():
+        if (record := records[node_id]) is not None:
+            seen.setdefault(key, []).append(record["seconds"])
     lines = []
     for node in graph.nodes.values():
         record, folder = records[node.id], folders[node.id]
@@ -53,12 +82,14 @@ def plan(graph: Graph, root: Path, device: str) -> list[PlannedStage]:
             size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
             lines.append(PlannedStage(node.id, node.kind, folder, True, record["seconds"], size))
             continue
-        cost = node.stage.estimate(node.config, facts)
-        seconds = cost.seconds + cost.flops / (rate * EFFICIENCY.get(node.kind, 0.3))
-        # Stages of these kinds cost the same for every tokenizer of a study, so a finished one tells the truth.
-        if node.kind in {"extract", "reconstruct", "probe"} and node.kind in seen:
-            seconds = mean(seen[node.kind])
-        lines.append(PlannedStage(node.id, node.kind, folder, False, seconds, cost.disk_bytes))
+        cost, counted = node.stage.estimate(node.config, facts.of(node)), stage_work(node, facts)
+        computing = counted.work.total / (rate * EFFICIENCY.get(node.kind, 1.0))
+        seconds = max(cost.seconds, computing) if node.kind in WHOLE else cost.seconds + computing
+        if node.id in alike and alike[node.id] in seen:
+            seconds = mean(seen[alike[node.id]])
+        lines.append(
+            PlannedStage(node.id, node.kind, folder, False, seconds, cost.disk_bytes, counted.work, counted.left_out)
+        )
     return lines
 
 
@@ -74,48 +105,3 @@ def matmul_rate(device: str) -> float:
         float(product[0, 0])
         best = max(best, 2 * 1024**3 / (time.perf_counter() - began))
     return best
-
-
-def study_facts(graph: Graph, root: Path) -> dict[str, Any]:
-    """What estimates need to know: image and split sizes, classes, latent shape, cost of coding an image.
-
-    Facts come from the prepared data where they exist, else from the data's configuration. Architectures that differ
-    within a study are all counted as the first.
-    """
-    facts: dict[str, Any] = {"splits": dict.fromkeys(("train", "validation", "test"), 0), "classes": 10}
-    data = graph.nodes.get("data")
-    if data is not None:
-        options = data.config.model_dump()["options"]
-        facts["image_size"] = options["image_size"]
-        facts["splits"] |= {name: options[name] for name in facts["splits"] if options.get(name)}
-    prepared = graph.folders(root)["data"] if data is not None else Path(_given(graph, "data"))
-    if completed(prepared) is not None:
-        from vaebench.data import open_data
-
-        dataset = open_data(prepared / "data.h5")
-        facts |= {"image_size": dataset.info.image_size, "classes": len(dataset.info.classes)}
-        facts["splits"] |= {name: len(split) for name, split in dataset.splits.items()}
-    for node in graph.nodes.values():
-        if isinstance(node.config, ReferenceConfig):
-            wanted = {"train": node.config.train, "test": node.config.test}
-            facts["reference_images"] = sum(n or facts["splits"][name] for name, n in wanted.items())
-        if isinstance(node.config, SiTStageConfig):
-            facts |= {"sit_preset": node.config.training.preset, "sit_network": node.config.training.network}
-    facts["network"], f, d = _architecture(graph)
-    side = max(facts["image_size"] // f, 1)
-    facts["latent_shape"] = (d, side, side)
-    facts["coding_flops"] = autoencoder_cost(facts["network"], facts["image_size"])[0] if facts["network"] else 0.0
-    return facts
-
-
-def _given(graph: Graph, role: str) -> str:
-    return next(node.given[role] for node in graph.nodes.values() if role in node.given)
-
-
-def _architecture(graph: Graph) -> tuple[Any, int, int]:
-    """Network configuration (None for a ready tokenizer), f and d."""
-    for node in graph.nodes.values():
-        if isinstance(node.config, TrainConfig) and isinstance(node.config.network, AutoencoderConfig):
-            return node.config.network, node.config.network.f, node.config.network.latent_channels
-    spec = load_tokenizer(_given(graph, "tokenizer")).spec
-    return None, spec.f, spec.d

@@ -4,14 +4,16 @@ Sections that configure a stage are plain mappings here and are validated agains
 the graph is built; so reading a study file imports nothing heavy.
 """
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from vaebench.core.config import Config, build, read_yaml, with_overrides
-from vaebench.core.errors import MissingPath, suggest
+from vaebench.core.config import Config, build
+from vaebench.core.errors import suggest
+from vaebench.study.reading import merged, read_study, shipped
+
+__all__ = ["GenerateSweep", "StudySpec", "TokenizerEntry", "load_study", "shipped"]
 
 
 class TokenizerEntry(Config):
@@ -23,8 +25,14 @@ class TokenizerEntry(Config):
         load: instead of ``method``, a ready tokenizer (folder, registered name, ``module:Class``).
         init: where training starts: another entry's name, or a tokenizer as in ``load``. Default: from scratch.
         options: settings of the method.
-        network: preset or architecture, when trained from scratch. Default: the study's.
+        network: preset or architecture, when trained from scratch. Default: the study's. With ``load``, what ``plan``
+            counts while that tokenizer is not at hand.
+        teacher: name, under the study's ``teachers``, of the one to align with. Default: that of ``features``.
         training: settings that replace the study's ``training``.
+        sit: settings that replace the study's ``sit``, such as the patch that suits its latents.
+        seeds: training seeds in place of the study's.
+        backbones: names, under the study's ``backbones``, of further networks to train on its latents.
+        generate: settings that replace those of the study's ``generate``, such as more CFG scales.
         evaluate: false for one that only serves as a start for others.
     """
 
@@ -34,7 +42,12 @@ class TokenizerEntry(Config):
     init: str | None = None
     options: dict[str, Any] = {}
     network: str | dict[str, Any] | None = None
+    teacher: str | None = None
     training: dict[str, Any] = {}
+    sit: dict[str, Any] = {}
+    seeds: tuple[int, ...] | None = None
+    backbones: tuple[str, ...] = ()
+    generate: dict[str, Any] = {}
     evaluate: bool = True
 
     @model_validator(mode="after")
@@ -47,12 +60,14 @@ class TokenizerEntry(Config):
 class GenerateSweep(Config):
     """Budgets of generation: every combination of training steps, CFG scale and NFE is sampled and scored.
 
-    ``settings`` are those of the ``generate`` stage that do not vary.
+    ``seeds`` are sampling seeds, drawn for every budget; the mean over them counts. Default: that of ``settings``,
+    which are the settings of the ``generate`` stage that do not vary.
     """
 
     steps: tuple[int, ...] = (1000,)
     cfg: tuple[float, ...] = (1.0,)
     nfe: tuple[int, ...] = (50,)
+    seeds: tuple[int, ...] = ()
     settings: dict[str, Any] = {}
 
 
@@ -63,10 +78,18 @@ class StudySpec(Config):
         study: its name; an output folder belongs to one study.
         title, description: for the report.
         seeds: training seeds; every tokenizer is trained and every SiT is trained once per seed.
-        data, features, reference, training, extract, reconstruct, probe, sit: settings of those stages.
+        data, features, reference, training, extract, reconstruct, sit: settings of those stages.
+        teachers: further teachers by name, with settings as in ``features``. REPA's is always that of ``features``.
         network: architecture of tokenizers trained from scratch.
         tokenizers: what is compared.
+        probe: settings of the probes; null for none, as where the data have no attributes.
+        probe_data: other data sets on which tokenizers are probed, by name, each with settings as in ``data``. Default:
+            the study's own data.
+        score: settings of the latent scores; null computes none of them, {} all that the inputs allow.
+        backbones: further networks by name, with settings that replace those of ``sit``; for entries that ask for them.
         generate: the sweep of generation budgets.
+        gallery: settings of what is there to be looked at: traversals, a map of latents, and (under ``nearest``) the
+            training images nearest to samples. Of the first seed; null for none.
     """
 
     study: str
@@ -75,15 +98,21 @@ class StudySpec(Config):
     seeds: tuple[int, ...] = (0,)
     data: dict[str, Any] = {}
     features: dict[str, Any] = {}
+    teachers: dict[str, dict[str, Any]] = {}
     reference: dict[str, Any] = {}
     network: str | dict[str, Any] = "tiny"
     training: dict[str, Any] = {}
     tokenizers: tuple[TokenizerEntry, ...]
     extract: dict[str, Any] = {}
     reconstruct: dict[str, Any] = {}
-    probe: dict[str, Any] = {}
+    probe: dict[str, Any] | None = {}
+    probe_data: dict[str, dict[str, Any]] = {}
+    score: dict[str, Any] | None = None
     sit: dict[str, Any] = {}
+    backbones: dict[str, dict[str, Any]] = {}
     generate: GenerateSweep = GenerateSweep()
+    # Left out where not asked for, so that the identity of studies without one is what it always was.
+    gallery: dict[str, Any] | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @model_validator(mode="after")
     def _names_fit(self) -> "StudySpec":
@@ -94,28 +123,48 @@ class StudySpec(Config):
             raise ValueError(f"tokenizer names must differ, got {', '.join(names)}")
         if not self.seeds:
             raise ValueError("a study needs at least one seed")
+        for entry in self.tokenizers:
+            if entry.teacher is not None and entry.teacher not in self.teachers:
+                raise ValueError(
+                    f"tokenizer '{entry.name}' has the unknown teacher '{entry.teacher}'. "
+                    + suggest(entry.teacher, self.teachers)
+                )
+            for backbone in entry.backbones:
+                if backbone not in self.backbones:
+                    raise ValueError(
+                        f"tokenizer '{entry.name}' has the unknown backbone '{backbone}'. "
+                        + suggest(backbone, self.backbones)
+                    )
+            start = next((other for other in self.tokenizers if other.name == entry.init), None)
+            if start is not None and start.load is None:
+                lacking = sorted(set(self.seeds_of(entry)) - set(self.seeds_of(start)))
+                if lacking:
+                    raise ValueError(
+                        f"tokenizer '{entry.name}' has seeds {lacking} that its start '{start.name}' lacks"
+                    )
+        if self.probe_data and self.probe is None:
+            raise ValueError("probe_data says where to probe, and probe: null says not to")
         return self
 
+    def seeds_of(self, entry: TokenizerEntry) -> tuple[int, ...]:
+        """The training seeds of a tokenizer."""
+        return self.seeds if entry.seeds is None else entry.seeds
 
-def shipped() -> dict[str, Path]:
-    """Study files that come with the package, by name."""
-    folder = Path(str(files("vaebench.study") / "files"))
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    def sweep_of(self, entry: TokenizerEntry) -> GenerateSweep:
+        """The generation budgets of a tokenizer.
+
+        Raises:
+            ConfigError: its settings are none of a sweep.
+        """
+        sweep = merged(self.generate.model_dump(), entry.generate)
+        return build(GenerateSweep, sweep, f"generate of tokenizer '{entry.name}'")
 
 
 def load_study(reference: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> StudySpec:
-    """Read a study file by path, or one that ships by name; then apply dotted overrides.
+    """Read a study file by path, or one that ships by name, with dotted overrides; see `read_study`.
 
     Raises:
         MissingPath: neither a file nor the name of a shipped study.
         ConfigError: not a valid study.
     """
-    path = Path(reference)
-    if not path.is_file():
-        known = shipped()
-        if str(reference) not in known:
-            raise MissingPath(
-                f"Study '{reference}' is no file and no study that ships.", suggest(str(reference), known)
-            )
-        path = known[str(reference)]
-    return build(StudySpec, with_overrides(read_yaml(path), overrides), f"study '{reference}'")
+    return build(StudySpec, read_study(reference, overrides), f"study '{reference}'")

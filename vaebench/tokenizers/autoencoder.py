@@ -12,26 +12,35 @@ from typing import Self, cast
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.resnet import ResnetBlock2D
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vaebench.core.config import build
-from vaebench.core.errors import DataError, MissingPath, MissingWeights
-from vaebench.core.files import read_json, write_json
+from vaebench.core.errors import DataError
 from vaebench.tokenizers.architecture import PRESETS, AutoencoderConfig, resolve_preset
 from vaebench.tokenizers.base import (
     LatentNormalisation,
     Posterior,
+    TokenizerNetwork,
     TokenizerSpec,
     TrainableTokenizer,
     check_images,
     weights_hash,
 )
+from vaebench.tokenizers.diffusers_folder import (
+    SPEC_FILE,
+    class_name,
+    folder_name,
+    load_model,
+    model_folder,
+    read_spec,
+    require_spec,
+    save_model,
+)
 from vaebench.tokenizers.method import initialised_by
 
 __all__ = [
     "PRESETS",
+    "SPEC_FILE",
     "AutoencoderConfig",
     "AutoencoderNetwork",
     "DiffusersTokenizer",
@@ -40,11 +49,10 @@ __all__ = [
     "resolve_preset",
 ]
 
-SPEC_FILE = "tokenizer.json"
 LOGVAR_RANGE = (-30.0, 20.0)
 
 
-class AutoencoderNetwork(nn.Module):
+class AutoencoderNetwork(TokenizerNetwork):
     """Patches, encoder, posterior and decoder as one module, in the channels-last memory format (twice as fast)."""
 
     def __init__(self, autoencoder: AutoencoderKL) -> None:
@@ -75,12 +83,6 @@ class AutoencoderNetwork(nn.Module):
         if self.autoencoder.post_quant_conv is not None:
             latents = self.autoencoder.post_quant_conv(latents)
         return functional.pixel_shuffle(self.autoencoder.decoder(latents), self.patch_size).contiguous()
-
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(mean, std, latents = mean + std * noise, reconstruction of those latents)."""
-        posterior = self.encode(images)
-        latents = posterior.sample(noise)
-        return posterior.mean, posterior.std, latents, self.decode(latents)
 
 
 class DiffusersTokenizer(TrainableTokenizer):
@@ -136,20 +138,26 @@ class DiffusersTokenizer(TrainableTokenizer):
     def decoder_last_weight(self) -> nn.Parameter:
         return cast(nn.Parameter, self.network.autoencoder.decoder.conv_out.weight)
 
-    def with_identity(self, name: str, method: str, source: str, *, retrained: bool = False) -> Self:
-        normalisation = None if retrained else self._normalisation
+    def with_identity(
+        self,
+        name: str,
+        method: str,
+        source: str,
+        *,
+        retrained: bool = False,
+        normalisation: LatentNormalisation | None = None,
+    ) -> Self:
+        if normalisation is None and not retrained:
+            normalisation = self._normalisation
         return type(self)(self.network.autoencoder, name, method, source, normalisation)
 
     def save(self, folder: Path) -> None:
         """Write a diffusers folder (config.json, safetensors) and `tokenizer.json`."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        autoencoder = self.network.autoencoder
-        autoencoder.save_config(folder)
-        # Written here and not by save_pretrained: safetensors refuses channels-last tensors.
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in autoencoder.state_dict().items()}
-        save_file(tensors, folder / "diffusion_pytorch_model.safetensors", metadata={"format": "pt"})
-        write_json(folder / SPEC_FILE, self.spec.model_dump(mode="json"))
+        save_model(self.network.autoencoder, Path(folder), self.spec)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        return cls.from_folder(folder)
 
     @classmethod
     def from_folder(cls, folder: Path | str) -> Self:
@@ -158,24 +166,24 @@ class DiffusersTokenizer(TrainableTokenizer):
         With `tokenizer.json` the spec is read from it, else it follows from diffusers' config. Raises MissingPath,
         MissingWeights, and DataError when the weights do not fit the architecture or are not those of the spec.
         """
-        folder = Path(folder)
-        if not (folder / "config.json").exists() and (folder / "vae" / "config.json").exists():
-            folder = folder / "vae"
-        autoencoder = _load_autoencoder(folder)
-        if not (folder / SPEC_FILE).exists():
+        folder = model_folder(folder)
+        kind = class_name(folder)
+        if kind != "AutoencoderKL":
+            raise DataError(
+                f"{folder} is a diffusers {kind}, not an AutoencoderKL.",
+                "Load it with load_tokenizer, which knows the other kinds; only AutoencoderKL can be trained.",
+            )
+        autoencoder = load_model(folder, AutoencoderKL)
+        spec = read_spec(folder)
+        if spec is None:
             return cls(
                 autoencoder,
-                name=folder.parent.name if folder.name == "vae" else folder.name,
+                name=folder_name(folder),
                 source=f"diffusers folder {folder}",
                 normalisation=diffusers_normalisation(autoencoder),
             )
-        spec = build(TokenizerSpec, read_json(folder / SPEC_FILE), where=str(folder / SPEC_FILE))
         tokenizer = cls(autoencoder, spec.name, spec.method, spec.source, spec.normalisation)
-        if tokenizer.spec != spec:
-            raise DataError(
-                f"The weights in {folder} are not those that its {SPEC_FILE} was written for.",
-                f"Restore the folder, or delete {SPEC_FILE} to load it as a plain diffusers folder.",
-            )
+        require_spec(folder, spec, tokenizer.spec)
         return tokenizer
 
 
@@ -215,40 +223,3 @@ def build_autoencoder(
                     nn.init.zeros_(parameter)
     name = config if isinstance(config, str) else f"f{resolved.f}d{resolved.latent_channels}"
     return DiffusersTokenizer(autoencoder, name=name, method=method, source="initial weights")
-
-
-def _load_autoencoder(folder: Path) -> AutoencoderKL:
-    if not (folder / "config.json").is_file():
-        raise MissingPath(
-            f"{folder} holds no config.json, so it is no diffusers folder.", "Pass the folder that holds it."
-        )
-    if not any(folder.glob("diffusion_pytorch_model*.safetensors*")):
-        raise MissingWeights(
-            f"{folder} holds no diffusion_pytorch_model*.safetensors.",
-            "Convert the weights with diffusers' save_pretrained (safe_serialization=True); pickles are not read.",
-        )
-    kind = read_json(folder / "config.json").get("_class_name")
-    if kind != "AutoencoderKL":
-        raise DataError(
-            f"{folder} is a diffusers {kind}; vaebench reads AutoencoderKL folders.",
-            "Wrap it in a Tokenizer class of your own and pass it as path/file.py:Class.",
-        )
-    try:
-        autoencoder, report = AutoencoderKL.from_pretrained(
-            str(folder),
-            use_safetensors=True,
-            local_files_only=True,
-            output_loading_info=True,
-            torch_dtype=torch.float32,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(
-            f"The weights in {folder} do not load: {error}.", "Download or convert the folder again."
-        ) from error
-    wrong = {key: sorted(report[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if report[key]}
-    if wrong:
-        listing = "; ".join(f"{key.replace('_', ' ')}: {', '.join(map(str, keys[:4]))}" for key, keys in wrong.items())
-        raise DataError(
-            f"The weights in {folder} do not fit its config.json: {listing}.", "Download or convert it again."
-        )
-    return autoencoder.eval()

@@ -114,7 +114,14 @@ class Tokenizer(ABC):
     """An image tokenizer. Write `spec`, `encode` and `decode`; `vaebench.tokenizers.check` tests that they agree.
 
     Neither method fixes the gradient mode: who only wants numbers calls them under `torch.inference_mode()`.
+
+    Attributes:
+        deterministic: the posterior's std is 0 whatever the weights: there is no KL term and nothing to sample.
+        image_size: side of the images where it takes only one, as vision transformers may; None for any multiple of f.
     """
+
+    deterministic: bool = False
+    image_size: int | None = None
 
     @property
     @abstractmethod
@@ -135,24 +142,43 @@ class Tokenizer(ABC):
         return self
 
     def save(self, folder: Path) -> None:
-        """Write the tokenizer so that `load_tokenizer(folder)` gives it back."""
+        """Write the tokenizer so that `load_tokenizer(folder)` gives it back: its spec as `tokenizer.json`, with the
+        registered name of this class as `method`, beside whatever `load` reads."""
         raise NotImplementedError(f"{type(self).__name__} does not say how to save itself")
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """The tokenizer that `save` wrote in this folder."""
+        raise NotImplementedError(f"{cls.__name__} does not say how it is loaded")
+
+
+class TokenizerNetwork(nn.Module, ABC):
+    """Encoder and decoder as one module. It checks nothing about its inputs: that is the tokenizer's part."""
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Posterior:
+        """Images in [-1, 1] to the posterior of raw latents, in float32 also under mixed precision."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> Tensor:
+        """Raw latents to images on the [-1, 1] scale."""
+
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(mean, std, latents = mean + std * noise, reconstruction of those latents)."""
+        posterior = self.encode(images)
+        latents = posterior.sample(noise)
+        return posterior.mean, posterior.std, latents, self.decode(latents)
 
 
 class TrainableTokenizer(Tokenizer):
-    """A tokenizer whose network `train_tokenizer` can train.
+    """A tokenizer whose network `train_tokenizer` can train. `network` holds every weight that training may change."""
 
-    `network` is one module holding every weight. Its `forward(images, noise)` returns the tuple
-    (mean, std, latents, reconstruction) with latents = mean + std * noise, so that wrappers such as
-    DistributedDataParallel see the whole pass as one call; it checks nothing about the images.
-    """
-
-    network: nn.Module
+    network: TokenizerNetwork
 
     @property
     @abstractmethod
     def encoder_last_weight(self) -> nn.Parameter:
-        """Weight of the encoder's last convolution, where VA-VAE measures gradient norms."""
+        """Weight of the encoder's last layer, where VA-VAE measures gradient norms."""
 
     @property
     @abstractmethod
@@ -160,9 +186,19 @@ class TrainableTokenizer(Tokenizer):
         """Weight of the decoder's last convolution, where the GAN's adaptive weight is measured."""
 
     @abstractmethod
-    def with_identity(self, name: str, method: str, source: str, *, retrained: bool = False) -> Self:
-        """The same network under another name in its spec. When it was retrained, a published normalisation is dropped:
-        its statistics are no longer those of the latents."""
+    def with_identity(
+        self,
+        name: str,
+        method: str,
+        source: str,
+        *,
+        retrained: bool = False,
+        normalisation: LatentNormalisation | None = None,
+    ) -> Self:
+        """The same network under another name in its spec, with this normalisation as its published one.
+
+        Without one it keeps its own, unless it was retrained: those statistics are no longer those of its latents.
+        """
 
 
 def check_images(images: Tensor, f: int) -> None:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from vaebench.core.errors import DataError, VaebenchError
@@ -106,14 +105,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises:
         DataError: a file is missing, shorter than it was, or changed.
     """
-    manifest = read_json(path / MANIFEST)
-    for name, expected in manifest["files"].items():
-        file = path / name
-        if not file.is_file() or file.stat().st_size != expected["bytes"] or sha256_file(file) != expected["sha256"]:
-            raise DataError(f"Checkpoint file {file} is missing or damaged.")
-    weights = {Path(name).stem: load_file(path / name) for name in manifest["files"] if name != STATE}
-    state = torch.load(path / STATE, map_location="cpu", weights_only=True)
-    return Checkpoint(manifest["step"], weights, state)
+    try:
+        manifest = read_json(path / MANIFEST)
+        for name, expected in manifest["files"].items():
+            file = path / Path(name).name
+            if (
+                not file.is_file()
+                or file.stat().st_size != expected["bytes"]
+                or sha256_file(file) != expected["sha256"]
+            ):
+                raise DataError(f"Checkpoint file {file} is missing or damaged.")
+        weights = {Path(name).stem: load_file(path / Path(name).name) for name in manifest["files"] if name != STATE}
+        state = torch.load(path / STATE, map_location="cpu", weights_only=True)
+        return Checkpoint(int(manifest["step"]), weights, dict(state))
+    except (VaebenchError, MemoryError):
+        raise
+    except Exception as error:  # torch and safetensors meet damage with errors of many kinds
+        first = (str(error).strip().splitlines() or [""])[0][:200]
+        raise DataError(f"Checkpoint {path} cannot be read ({type(error).__name__}: {first}).") from error
 
 
 def load_latest(folder: Path) -> Checkpoint | None:
@@ -130,7 +139,7 @@ def load_latest(folder: Path) -> Checkpoint | None:
         path = checkpoint_path(folder, step)
         try:
             return load_checkpoint(path)
-        except (VaebenchError, SafetensorError, OSError, KeyError, RuntimeError) as error:
+        except VaebenchError as error:
             warnings.warn(f"Passing over the damaged checkpoint {path}: {error}", stacklevel=2)
     if steps:
         raise DataError(f"Every checkpoint in {folder} is damaged.", f"Delete {folder} to train from the start.")

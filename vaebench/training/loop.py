@@ -216,6 +216,9 @@ class _Loop:
                         self.on_step(done)
                     if stop:
                         raise KeyboardInterrupt(f"{self.title} was interrupted; its state after step {done} is saved.")
+                # Asked while the last step was being saved: what comes after training must not go on either.
+                if self._agree(interruption.asked)[0]:
+                    raise KeyboardInterrupt(f"{self.title} was interrupted; its last step is saved.")
         finally:
             if self.log is not None:
                 self.log.close()

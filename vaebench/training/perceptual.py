@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.core.errors import DataError, MissingWeights, import_optional
+from vaebench.vision.base import load_state
 
 PerceptualNetwork = Literal["vgg", "alex", "squeeze"]
 
@@ -55,7 +56,7 @@ class PerceptualLoss(nn.Module):
         with warnings.catch_warnings():  # the package calls torchvision by arguments that are deprecated there
             warnings.simplefilter("ignore")
             model = lpips.LPIPS(net=network, pnet_rand=True, verbose=False)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        tensors = load_state(path)
         try:
             # The package cuts torchvision's `features` into slices that keep the numbers of their layers.
             model.net.load_state_dict(

@@ -11,7 +11,6 @@ where g ramps the adversarial loss in and w_gan and, for some methods, w_objecti
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,9 +20,17 @@ from torch import Tensor, nn
 
 from vaebench.core.config import Config
 from vaebench.core.errors import ConfigError, DataError
-from vaebench.core.seeds import batch_indices, numpy_generator, sample_normal, torch_generator
+from vaebench.core.seeds import batch_indices, numpy_generator, sample_normal, seed_of, torch_generator
 from vaebench.tokenizers.base import Posterior, TrainableTokenizer
-from vaebench.tokenizers.method import Method, ObjectiveOutput, StepInputs, TeacherSpec, initialised_by
+from vaebench.tokenizers.method import (
+    Images,
+    Method,
+    Objective,
+    ObjectiveOutput,
+    StepInputs,
+    TeacherSpec,
+    initialised_by,
+)
 from vaebench.training.discriminator import Norm, PatchDiscriminator
 from vaebench.training.loop import LoopConfig, run_loop
 from vaebench.training.losses import (
@@ -78,7 +85,7 @@ class TokenizerTrainingConfig(LoopConfig):
             norm then see one part at a time.
         learning_rate, betas, weight_decay: of AdamW for the tokenizer and the objective's mapper.
         reconstruction, reduction, reconstruction_weight: see `reconstruction_loss`.
-        kl_weight: factor of KL, summed per image and averaged over the batch.
+        kl_weight: factor of KL, summed per image and averaged over the batch. A deterministic tokenizer has none.
         perceptual_weight, perceptual_network, perceptual_weights: LPIPS, off at 0, its backbone and a file with the
             backbone's weights (else torchvision's cache). Under reduction "sum" it is multiplied by the elements of an
             image, as VA-VAE does.
@@ -103,18 +110,12 @@ class TokenizerTrainingConfig(LoopConfig):
     flip: bool = False
 
 
-class Images(Protocol):
-    """What training asks of a data split."""
-
-    def __len__(self) -> int: ...
-    def images(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 (n, 3, H, W) of these rows."""
-
-
 @dataclass(frozen=True)
 class _Batch:
     images: np.ndarray
     features: np.ndarray | None
+    labels: np.ndarray | None
+    positions: np.ndarray
     noise: Tensor
 
 
@@ -146,7 +147,7 @@ def train_tokenizer(
 
     Raises:
         ConfigError: a teacher is needed and not there, or the batch does not divide.
-        DataError: no images, or of a size that f does not divide.
+        DataError: no images, of a size that f does not divide, or with labels that the objective does not know.
         MissingWeights: LPIPS is asked for and its backbone is not on the disk.
         NumericalError: see `run_loop`.
     """
@@ -158,14 +159,14 @@ def train_tokenizer(
         training.batches.close()
     tokenizer.network.load_state_dict(averaged["tokenizer"].state_dict())
     source = f"{config.steps} steps of {method.name}, seed {config.seed}"
-    trained = tokenizer.with_identity(method.name, method.name, source, retrained=True)
+    objective = averaged.get("objective", training.objective)
+    published = objective.normalisation() if isinstance(objective, Objective) else None
+    trained = tokenizer.with_identity(method.name, method.name, source, retrained=True, normalisation=published)
     trained.network.eval()
     return trained
 
 
 class _TokenizerTraining:
-    ema_of = ("tokenizer",)
-
     def __init__(
         self,
         method: Method,
@@ -196,6 +197,7 @@ class _TokenizerTraining:
         device = accelerator.device
         self.network = tokenizer.network.to(device).train()
         self.objective = objective.to(device).train() if objective is not None else None
+        self.labels = _labels(images, None if objective is None else objective.classes)
         self.discriminator: PatchDiscriminator | None = None
         if config.gan.weight > 0:
             with initialised_by(torch_generator(config.seed, "discriminator")):
@@ -206,8 +208,10 @@ class _TokenizerTraining:
             self.perceptual = PerceptualLoss(config.perceptual_network, config.perceptual_weights).to(device)
 
         self.modules: dict[str, nn.Module] = {"tokenizer": self.network}
+        self.ema_of = ["tokenizer"]
         if self.objective is not None and self.objective.state_dict():
             self.modules["objective"] = self.objective
+            self.ema_of += ["objective"] if self.objective.averaged else []
         self.parameters = [p for module in self.modules.values() for p in module.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters,
@@ -238,7 +242,8 @@ class _TokenizerTraining:
                 images = np.where(flips[part, None, None, None], images[..., ::-1], images)
             features = self.features(rows[part]) if self.features is not None else None
             noise = sample_normal(positions[part], self.latent_shape, cfg.seed, "posterior noise", salt)
-            batches.append(_Batch(images, features, noise))
+            labels = None if self.labels is None else self.labels[rows[part]]
+            batches.append(_Batch(images, features, labels, positions[part], noise))
         return batches
 
     def train_step(self, step: int, salt: int) -> Mapping[str, Tensor]:
@@ -246,7 +251,7 @@ class _TokenizerTraining:
         logs: list[dict[str, Tensor]] = []
         for part, batch in zip(self.parts, self.batches.get(step, salt), strict=True):
             generator = torch_generator(cfg.seed, "objective noise", step, salt, part.start)
-            logs.append(self._accumulate(batch, step, generator))
+            logs.append(self._accumulate(batch, step, seed_of(cfg.seed, "objective", step, salt), generator))
         values = {name: torch.stack([log[name] for log in logs]).mean() for name in logs[0]}
         clip = cfg.gradient_clip
         values["gradient_norm"] = update(self.accelerator, self.optimizer, self.parameters, clip)
@@ -259,50 +264,72 @@ class _TokenizerTraining:
     def _discriminator_learns(self, step: int) -> bool:
         return self.discriminator is not None and step >= self.config.gan.discriminator_start
 
-    def _accumulate(self, batch: _Batch, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        cfg, device = self.config, self.accelerator.device
+    def _accumulate(self, batch: _Batch, step: int, seed: int, generator: torch.Generator) -> dict[str, Tensor]:
+        cfg, device, objective = self.config, self.accelerator.device, self.objective
         images = to_signed(to_device(batch.images, device)).contiguous(memory_format=torch.channels_last)
         with self.accelerator.autocast():
-            outputs = self.network(images, batch.noise.to(device))
-        # Everything after the network is float32: losses and gradient norms lose too much in half precision.
-        mean, std, latents, reconstruction = (output.float() for output in outputs)
-        posterior = Posterior(mean, std)
+            posterior = self.network.encode(images)
+        # Everything outside the network is float32: losses and gradient norms lose too much in half precision.
+        posterior = Posterior(posterior.mean.float(), posterior.std.float())
+        latents = posterior.sample(batch.noise.to(device))
+        seen, wanted = latents, images
+        if objective is not None:
+            seen = objective.to_decode(latents, batch.positions, seed)
+            wanted = objective.to_compare(images, batch.positions, seed)
+        reconstruction = self._decode(seen)
 
-        logs: dict[str, Tensor] = {}
-        error = reconstruction_loss(reconstruction, images, cfg.reconstruction, cfg.reduction)
-        logs["loss_reconstruction"] = error
-        reference = cfg.reconstruction_weight * error
-        if self.perceptual is not None:
-            logs["loss_perceptual"] = self.perceptual(reconstruction, images).mean()
-            elements = images[0].numel() if cfg.reduction == "sum" else 1
-            reference = reference + cfg.perceptual_weight * elements * logs["loss_perceptual"]
-        logs["loss_kl"] = posterior.kl().mean()
-        total = reference + cfg.kl_weight * logs["loss_kl"]
+        reference, logs = self._distance(reconstruction, wanted)
+        total = reference
+        if not self.tokenizer.deterministic:
+            logs["loss_kl"] = posterior.kl().mean()
+            total = total + cfg.kl_weight * logs["loss_kl"]
         if self.discriminator is not None and (share := ramp(step, cfg.gan.start, cfg.gan.ramp)) > 0:
             total = total + share * self._adversarial(reconstruction, reference, logs)
-        if self.objective is not None:
-            features = to_device(batch.features, device).float() if batch.features is not None else None
-            output: ObjectiveOutput = self.objective(
+        output: ObjectiveOutput | None = None
+        if objective is not None:
+            output = objective(
                 StepInputs(
                     images=images,
                     posterior=posterior,
                     latents=latents,
                     reconstruction=reconstruction,
-                    features=features,
+                    features=to_device(batch.features, device).float() if batch.features is not None else None,
+                    labels=to_device(batch.labels, device) if batch.labels is not None else None,
                     reconstruction_loss=reference,
                     encoder_last_weight=self.tokenizer.encoder_last_weight,
+                    decode=self._decode,
                     step=step,
+                    positions=batch.positions,
+                    seed=seed,
                     generator=generator,
+                    autocast=self.accelerator.autocast,
+                    distance=lambda decoded, images: self._distance(decoded, images)[0],
                 )
             )
+        if output is not None:
             total = total + output.weight * output.loss
             logs["loss_objective"] = output.loss
             logs["weight_objective"] = torch.as_tensor(output.weight, dtype=torch.float32, device=device)
             logs |= output.logs
         self.accelerator.backward(total / cfg.accumulation)
         if self._discriminator_learns(step):
-            self._accumulate_discriminator(images, reconstruction.detach(), logs)
+            self._accumulate_discriminator(wanted, reconstruction.detach(), logs)
         return {"loss": total.detach(), **{name: value.detach().float() for name, value in logs.items()}}
+
+    def _distance(self, reconstruction: Tensor, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """R of the module's docstring, and its terms."""
+        cfg = self.config
+        error = reconstruction_loss(reconstruction, images, cfg.reconstruction, cfg.reduction)
+        logs, distance = {"loss_reconstruction": error}, cfg.reconstruction_weight * error
+        if self.perceptual is not None:
+            logs["loss_perceptual"] = self.perceptual(reconstruction, images).mean()
+            elements = images[0].numel() if cfg.reduction == "sum" else 1
+            distance = distance + cfg.perceptual_weight * elements * logs["loss_perceptual"]
+        return distance, logs
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        with self.accelerator.autocast():
+            return self.network.decode(latents).float()
 
     def _adversarial(self, reconstruction: Tensor, reference: Tensor, logs: dict[str, Tensor]) -> Tensor:
         gan, discriminator = self.config.gan, self.discriminator
@@ -325,3 +352,21 @@ class _TokenizerTraining:
         loss = hinge_discriminator_loss(real, fake)
         self.accelerator.backward(loss / self.config.accumulation)
         logs["loss_discriminator"], logs["logits_real"], logs["logits_fake"] = loss, real.mean(), fake.mean()
+
+
+def _labels(images: Images, classes: int | None) -> np.ndarray | None:
+    """The split's class labels as int64, None without.
+
+    Raises:
+        DataError: labels outside [0, classes).
+    """
+    labels = getattr(images, "labels", None)
+    if labels is None:
+        return None
+    labels = np.asarray(labels, np.int64)
+    if classes is not None and not 0 <= labels.min() <= labels.max() < classes:
+        raise DataError(
+            f"Labels run from {labels.min()} to {labels.max()}; the objective knows {classes} classes.",
+            "Set its number of classes.",
+        )
+    return labels

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from vaebench.core.config import build
 from vaebench.core.registry import Registry
+from vaebench.vision.teachers import TEACHERS
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NETWORKS", "extract", "load_network"]
 
-NETWORKS = Registry("network", "vaebench.networks")
+NETWORKS = Registry("network", "vaebench.networks", "vaebench.vision.base:FrozenNetwork", ["Config"])
 NETWORKS.register(
     "efficientnet-lite0",
     "vaebench.vision.embedded:EfficientNetLite0",
@@ -31,13 +32,17 @@ NETWORKS.register(
 NETWORKS.register(
     "inception",
     "vaebench.vision.inception:Inception",
-    summary="the Inception-v3 of FID, pool3 2048, through torch-fidelity; needs its weights file",
+    summary="the Inception-v3 of FID, sFID and Inception Score, through torch-fidelity; needs its weights file",
 )
 NETWORKS.register(
     "timm",
     "vaebench.vision.timm_models:TimmNetwork",
     summary="any timm model (DINOv2, DINOv3, SigLIP, CLIP, MAE ...) from a checkpoint or the Hugging Face hub",
 )
+for _name, _teacher in TEACHERS.items():
+    NETWORKS.register(
+        _name, f"vaebench.vision.timm_models:{_name}", summary=f"{_teacher.summary}, {_teacher.input_size} px, by timm"
+    )
 
 
 def load_network(name: str, device: "str | torch.device" = "cpu", **options: Any) -> "FrozenNetwork":

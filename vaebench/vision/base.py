@@ -4,6 +4,7 @@ A network owns its preprocessing (resize filter, antialiasing, normalisation), s
 """
 
 import hashlib
+import pickle
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,14 @@ from torch import Tensor, nn
 
 from vaebench.core.config import Config
 from vaebench.core.errors import MissingWeights
+from vaebench.core.pickles import refusal
 
 Filter = Literal["bilinear", "bicubic"]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+WRAPPERS = ("state_dict", "model", "encoder")
+"""Keys under which checkpoints keep weights: Lightning and many others, MAE, I-JEPA."""
+PARALLEL = "module."
 CPU_CHUNK = 16
 """Images that pass through a network at once on a CPU: activations of more leave the cache and halve the speed."""
 
@@ -31,27 +36,34 @@ class Features:
     Attributes:
         patches: (n, D, h, w), one vector per patch of the image.
         pooled: (n, P), one vector per image.
+        spatial: (n, S), features that keep positions, of networks that metrics ask for them (sFID).
+        logits: (n, K), of networks that keep a classifier (Inception Score).
     """
 
     patches: Tensor
     pooled: Tensor
+    spatial: Tensor | None = None
+    logits: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize to ``size`` x ``size`` with an antialiased filter, clamp to [0, 1], then (x - mean) / std per channel.
+    """Resize to ``size`` x ``size``, clamp to [0, 1], then (x - mean) / std per channel.
 
-    Clamping undoes the overshoot of the bicubic filter, as 8-bit image libraries do.
+    The filter is antialiased; ``antialias`` False leaves that out, as VA-VAE's and REPA's scripts do. Clamping undoes
+    the overshoot of the bicubic filter, as 8-bit image libraries do.
     """
 
     size: int
     resample: Filter
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    antialias: bool = True
 
     def __call__(self, images: Tensor) -> Tensor:
         if images.shape[-2:] != (self.size, self.size):
-            images = F.interpolate(images, size=(self.size, self.size), mode=self.resample, antialias=True).clamp_(0, 1)
+            size = (self.size, self.size)
+            images = F.interpolate(images, size=size, mode=self.resample, antialias=self.antialias).clamp_(0, 1)
         mean = images.new_tensor(self.mean).view(1, 3, 1, 1)
         std = images.new_tensor(self.std).view(1, 3, 1, 1)
         return (images - mean) / std
@@ -69,6 +81,7 @@ class FrozenNetwork(nn.Module, ABC):
         weights_hash: SHA-256 of the weights, as hexadecimal text.
         patch_channels, patch_grid: D and (h, w) of ``Features.patches``.
         pooled_channels: P of ``Features.pooled``.
+        sizes: the shape of one image's row of each kind of feature that the network gives.
     """
 
     Config: ClassVar[type[Config]]
@@ -78,6 +91,7 @@ class FrozenNetwork(nn.Module, ABC):
     patch_channels: int
     patch_grid: tuple[int, int]
     pooled_channels: int
+    sizes: dict[str, tuple[int, ...]]
 
     @abstractmethod
     def features(self, images: Tensor) -> Features:
@@ -92,6 +106,7 @@ class FrozenNetwork(nn.Module, ABC):
         self.patch_channels = probe.patches.shape[1]
         self.patch_grid = (probe.patches.shape[2], probe.patches.shape[3])
         self.pooled_channels = probe.pooled.shape[1]
+        self.sizes = {kind: tuple(values.shape[1:]) for kind, values in vars(probe).items() if values is not None}
 
     def train(self, mode: bool = True) -> "FrozenNetwork":
         """Stays in evaluation mode whatever is asked, also as part of a module that is trained."""
@@ -117,14 +132,18 @@ class FrozenNetwork(nn.Module, ABC):
         parts = [self.features(chunk) for chunk in chunks]
         if len(parts) == 1:
             return parts[0]
-        return Features(torch.cat([part.patches for part in parts]), torch.cat([part.pooled for part in parts]))
+        given = [kind for kind, values in vars(parts[0]).items() if values is not None]
+        return Features(**{kind: torch.cat([getattr(part, kind) for part in parts]) for kind in given})
 
 
 def load_state(path: Path) -> dict[str, Tensor]:
     """Read weights as plain tensors: safetensors, or a torch file with ``weights_only=True``.
 
+    Weights that lie under one of the usual keys of training scripts (`WRAPPERS`) are unwrapped, and the prefix of
+    parallel training is cut off.
+
     Raises:
-        MissingWeights: no such file, or it holds something other than tensors.
+        MissingWeights: no such file, or one that is unreadable, unsafe, or holds something other than tensors.
     """
     if not path.is_file():
         raise MissingWeights(f"Weights '{path}' do not exist.", "Give the path of a file of weights.")
@@ -134,10 +153,14 @@ def load_state(path: Path) -> dict[str, Tensor]:
 
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise MissingWeights(*refusal(path, error)) from error
     except Exception as error:  # unpickling a foreign or truncated file can raise nearly anything
         raise MissingWeights(f"'{path}' is no readable file of weights: {error}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]
+    if isinstance(state, Mapping):
+        state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), state)
+    if isinstance(state, Mapping) and state and all(str(key).startswith(PARALLEL) for key in state):
+        state = {key.removeprefix(PARALLEL): value for key, value in state.items()}
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise MissingWeights(f"'{path}' holds no dictionary of tensors.")
     return dict(state)

@@ -1,6 +1,6 @@
 import pytest
 
-from vaebench.core.errors import UnknownName, VaebenchError
+from vaebench.core.errors import PluginError, UnknownName, VaebenchError
 from vaebench.core.registry import Registry
 
 
@@ -41,3 +41,21 @@ def test_broken_target_names_the_package(registry):
     registry.register("broken", "no_such_module_anywhere:X", package="theirs")
     with pytest.raises(VaebenchError, match="theirs"):
         registry.get("broken")
+    (entry,) = registry.entries()
+    assert entry.about().startswith("BROKEN: 'broken' of package theirs points at no_such_module_anywhere:X")
+
+
+def test_a_strangers_module_may_raise_anything(registry, tmp_path, monkeypatch):
+    (tmp_path / "raises_at_import.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.register("theirs", "raises_at_import:X", package="their-package")
+    with pytest.raises(PluginError, match=r"their-package.*ZeroDivisionError: division by zero"):
+        registry.get("theirs")
+    registry.register("ours", "raises_at_import:X")
+    with pytest.raises(ZeroDivisionError):  # a fault of ours keeps its traceback
+        registry.get("ours")
+
+
+def test_lists_tell_what_a_class_says_of_itself(registry):
+    registry.register("fraction", "fractions:Fraction", package="theirs")
+    assert registry.entries()[0].about() == "This class implements rational numbers."

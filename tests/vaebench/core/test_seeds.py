@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from vaebench.core.seeds import batch_indices, sample_normal, seed_of
+from vaebench.core.seeds import batch_indices, sample_normal, sample_uniform, seed_of
 
 
 def test_seed_tells_types_and_boundaries_apart():
@@ -38,3 +38,10 @@ def test_epochs_differ_and_steps_are_stateless():
     first, second = batch_indices(50, 50, 0, 3), batch_indices(50, 50, 1, 3)
     assert (first != second).any()
     assert (batch_indices(50, 50, 1, 3) == second).all()
+
+
+def test_uniform_draws_of_a_sample_are_its_own_and_uniform():
+    whole = sample_uniform(np.arange(4000), (), 5, "law")
+    assert whole.shape == (4000,)
+    assert stats.kstest(whole.numpy(), "uniform").pvalue > 1e-3
+    assert (sample_uniform(np.array([7, 2]), (), 5, "law") == whole[[7, 2]]).all()

@@ -147,6 +147,9 @@ def test_time_features_are_cosines_then_sines():
 def test_tap_gives_the_tokens_after_that_block():
     plain, tapped = randomised(small()), randomised(small(tap=1))
     first = tapped(*inputs())
+    assert torch.equal(tapped.tapped(*inputs()), first.tokens)
+    with pytest.raises(ValueError, match="no tap"):
+        plain.tapped(*inputs())
     assert plain(*inputs()).tokens is None
     assert first.tokens.shape == (3, 6, 32)
     assert torch.equal(first.velocity, plain(*inputs()).velocity)

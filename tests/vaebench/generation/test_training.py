@@ -187,3 +187,17 @@ def test_bad_training_is_refused(tmp_path):
         train(tmp_path / "c", snapshots=(7,))
     with pytest.raises(ConfigError, match="divide"):
         train(tmp_path / "d", config=settings(network={**SMALL, "patch": 4}))
+
+
+def test_the_second_backbone_trains_by_its_own_recipe(tmp_path):
+    recipe = {"preset": "lightning-nano", "time": "logit-normal", "cosine_weight": 1.0}
+    config = settings(steps=120, batch_size=32, ema_decay=0.98, log_every=20, **recipe)
+    sit = train(tmp_path, config=config)
+    assert sit.card.network.mlp == "swiglu"
+    logs = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert logs[-1]["loss_direction"] < 0.6 * logs[0]["loss_direction"]
+    assert logs[-1]["loss"] == pytest.approx(logs[-1]["loss_velocity"] + logs[-1]["loss_direction"], rel=1e-5)
+    assert equal(sit, load_sit(tmp_path))
+    labels = choose_labels(32, 2)
+    latents = generate_latents(sit, np.arange(32), labels, SamplerConfig(nfe=20, shift=0.3)).latents
+    assert float(latents[torch.from_numpy(labels == 1)].mean()) > float(latents[torch.from_numpy(labels == 0)].mean())

@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import pickle
+import zlib
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from vaebench.core.errors import DataError, LatentFileError, MismatchError, MissingPath, NumericalError
 from vaebench.latents import LatentFile, verify, write_latents
 from vaebench.latents.memory import available_memory
+from vaebench.latents.seal import SEAL_BYTES
 
 
 def test_round_trip(kit, path):
@@ -246,3 +248,59 @@ def test_verify_sees_wrong_columns(kit, path):
         other, ones, ones, kit.provenance(flip="both"), np.array([1, 2, 1, 3]), flipped=np.array([0, 0, 1, 1])
     )
     assert verify(other) == ["flipped rows do not pair with the rows as they are"]
+
+
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_changed_byte_is_noticed_when_its_shard_is_read_and_not_before(random_file, name):
+    path = random_file(n=5000).path
+    extent = LatentFile(path).extents[name]
+    row_bytes = int(np.prod(extent.shape[1:])) * extent.dtype.itemsize
+    with path.open("r+b") as handle:
+        handle.seek(extent.offset + 3000 * row_bytes)
+        handle.write(b"\x01")
+    latents = LatentFile(path)
+    read = getattr(latents, name)
+    assert len(read(slice(0, 2048))) == 2048
+    assert len(read(np.array([4999, 5]))) == 2
+    with pytest.raises(LatentFileError, match=rf"{name} of rows 2048\.\.4095 is not as it was written.*Extract the"):
+        read(np.array([3]) + 2900)
+    with pytest.raises(LatentFileError, match="not as it was written"):
+        latents.stored(name)
+    with pytest.raises(LatentFileError, match="not as it was written"):
+        LatentFile(path).load()
+    assert any("do not belong to the file's id" in problem for problem in verify(path))
+
+
+def test_shards_of_checksums_do_not_depend_on_how_the_file_was_written(random_file):
+    from vaebench.latents.writer import ShardSums
+
+    latents = random_file(n=5000)
+    values = latents.mean()
+    sums = ShardSums(latents.shape, values.dtype)
+    for start in range(0, 5000, 700):
+        sums.update(values[start : start + 700])
+    assert sums.result() == latents.info.checksums.mean
+    expected = [f"{zlib.crc32(values[start : start + 2048].tobytes()):08x}" for start in (0, 2048, 4096)]
+    assert list(sums.result()) == expected
+
+
+def test_files_from_before_there_were_checksums_are_read(random_file):
+    path = random_file().path
+    values = LatentFile(path).mean()
+    with path.open("r+b") as handle:
+        handle.truncate(path.stat().st_size - SEAL_BYTES)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["checksums"]
+    assert LatentFile(path).info.checksums is None
+    assert np.array_equal(LatentFile(path).mean(), values)
+    assert verify(path) == []
+
+
+@pytest.mark.parametrize("where", [9, 300, -1, -20, -60])
+def test_a_changed_header_is_noticed_before_hdf5_reads_it(random_file, where):
+    path = random_file().path
+    content = bytearray(path.read_bytes())
+    content[where] ^= 4
+    path.write_bytes(content)
+    with pytest.raises(LatentFileError, match=r"is damaged.*Extract the latents again"):
+        LatentFile(path)

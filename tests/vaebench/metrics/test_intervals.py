@@ -26,8 +26,21 @@ def test_columns_share_the_draws_and_chunks_do_not_matter(monkeypatch: pytest.Mo
     values[:, 1] = values[:, 0] + 7
     means = bootstrap_means(values, np.random.default_rng(1), resamples=30)
     np.testing.assert_allclose(means[:, 1], means[:, 0] + 7)
+    np.testing.assert_allclose(
+        bootstrap_means(np.repeat(values, 5, 1), np.random.default_rng(1), resamples=30)[:, ::5], means
+    )
     monkeypatch.setattr(intervals, "DRAWS_AT_ONCE", 100)
     np.testing.assert_array_equal(bootstrap_means(values, np.random.default_rng(1), resamples=30), means)
+
+
+def test_few_distinct_values_are_drawn_by_how_often_they_occur() -> None:
+    values = np.random.default_rng(0).choice([0.0, 0.2, 1.0], 500, p=[0.5, 0.2, 0.3])
+    means = bootstrap_means(values, np.random.default_rng(1), resamples=20_000)
+    assert means.mean() == pytest.approx(values.mean(), abs=1e-3)
+    assert means.std() == pytest.approx(values.std() / np.sqrt(500), rel=0.03)
+    each = bootstrap_means(np.stack([values, values], 1), np.random.default_rng(2), resamples=5000)[:, 0]
+    assert np.quantile(means, [0.025, 0.975]) == pytest.approx(np.quantile(each, [0.025, 0.975]), abs=0.003)
+    assert (bootstrap_means(np.ones(50), np.random.default_rng(3)) == 1).all()
 
 
 def test_counts() -> None:

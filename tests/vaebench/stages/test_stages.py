@@ -84,6 +84,9 @@ def test_latents_of_two_tokenizers_do_not_mix(smoke_run, tmp_path):
     mixed = tmp_path / "mixed"
     shutil.copytree(folder(smoke_run, "extract-kl-vae-*"), mixed)
     shutil.copy(folder(smoke_run, "extract-va-vae-*") / "test.h5", mixed / "test.h5")
+    with pytest.raises(DataError, match=r"not as it was written: test\.h5"):
+        vaebench.probe(mixed, context=CPU)
+    (mixed / "checksums.json").unlink()
     with pytest.raises(MismatchError, match=r"kl-vae.*va-vae"):
         vaebench.probe(mixed, context=CPU)
 
@@ -93,6 +96,9 @@ def test_truncated_latents_are_refused(smoke_run, tmp_path):
     shutil.copytree(folder(smoke_run, "extract-kl-vae-*"), broken)
     path = broken / "train.h5"
     path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError, match=r"not as it was written: train\.h5"):
+        vaebench.probe(broken, context=CPU)
+    (broken / "checksums.json").unlink()
     with pytest.raises(LatentFileError):
         vaebench.probe(broken, context=CPU)
 

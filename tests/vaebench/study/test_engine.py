@@ -74,9 +74,8 @@ def test_a_folder_of_another_study_is_refused(smoke_run, smoke_file, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_killed_and_started_again_it_ends_with_the_same_numbers(smoke_run, smoke_file, tmp_path, how):
-    root = tmp_path / "killed"
+def test_interrupted_and_started_again_it_ends_with_the_same_numbers(smoke_run, smoke_file, tmp_path):
+    root = tmp_path / "interrupted"
     command = [sys.executable, "-c", "from vaebench.cli import main; main()", "study", "run", str(smoke_file),
                "--device", "cpu", "--output-dir", str(root)]  # fmt: skip
     for part in ("features-*", "train-va-vae-*", "sit-kl-vae-*"):
@@ -84,16 +83,10 @@ def test_killed_and_started_again_it_ends_with_the_same_numbers(smoke_run, smoke
         deadline = time.monotonic() + 120
         while not list((root / "stages").glob(part)) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        os.killpg(process.pid, how)
-        assert process.wait() != 0
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait() == 130
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert scores(root) == scores(smoke_run)
-
-
-@pytest.mark.slow
-def test_stages_side_by_side_give_the_same_stages(smoke_run, smoke_file, tmp_path):
-    vaebench.run_study(smoke_file, tmp_path / "two", jobs=2, context=vaebench.Context(device="cpu"))
-    assert scores(tmp_path / "two").keys() == scores(smoke_run).keys()
 
 
 def test_the_plan_knows_what_is_done(smoke_run, smoke_file, tmp_path):

@@ -1,6 +1,6 @@
 import pytest
 
-from vaebench.core.errors import ConfigError, UnknownName
+from vaebench.core.errors import ConfigError, MissingPath, UnknownName
 from vaebench.study.graph import build_graph
 from vaebench.study.spec import load_study
 
@@ -65,3 +65,93 @@ def test_a_ready_tokenizer_is_extracted_once_for_all_seeds(smoke_run, smoke_file
     assert kinds.count("extract") == kinds.count("probe") == 1
     assert kinds.count("sit") == 2
     assert "train" not in kinds
+
+
+def test_probes_without_a_variant_keep_the_identity_that_they_had_before_there_were_variants(smoke_file):
+    assert set(graph(smoke_file).nodes["probe-kl-vae-s0"].config.model_dump()) == {"probes", "seed"}
+
+
+def test_a_teacher_of_its_own_leaves_that_of_repa(smoke_file):
+    other = "teachers={other: {network: {name: efficientnet-lite0, options: {input_size: 32}}}}"
+    entries = (
+        "tokenizers=[{name: a, method: send-vae}, {name: b, method: send-vae, teacher: other},"
+        " {name: c, method: va-vae, teacher: other}]"
+    )
+    nodes = graph(smoke_file, other, entries, "sit.repa={weight: 0.5, block: 1}").nodes
+    assert nodes["train-a-s0"].needs["features"] == "features"
+    assert nodes["train-b-s0"].needs["features"] == nodes["train-c-s0"].needs["features"] == "features-other"
+    assert {nodes[f"sit-{name}-s0"].needs["features"] for name in "abc"} == {"features"}
+    assert nodes["features-other"].config.network.options["input_size"] == 32
+    with pytest.raises(ConfigError, match="Did you mean 'other'"):
+        graph(smoke_file, other, "tokenizers=[{name: a, method: send-vae, teacher: othr}]")
+    with pytest.raises(ConfigError, match="takes none"):
+        graph(smoke_file, other, "tokenizers=[{name: a, method: kl-vae, teacher: other}]")
+
+
+def test_probes_on_other_data_read_their_own_latents(smoke_file):
+    sets = "probe_data={one: {name: avatars, options: {train: 48}}, two: {name: shapes3d}}"
+    nodes = graph(smoke_file, sets, "extract={splits: [train], flip: both, dtype: float16}").nodes
+    assert nodes["extract-kl-vae-s0-one"].needs["data"] == "data-one"
+    assert nodes["probe-kl-vae-s0-two"].needs == {"latents": "extract-kl-vae-s0-two"}
+    assert "probe-kl-vae-s0" not in nodes
+    assert nodes["probe-kl-vae-s0-two"].config.variant == "two"
+    elsewhere, own = (nodes[name].config for name in ("extract-kl-vae-s0-one", "extract-kl-vae-s0"))
+    assert (elsewhere.flip, elsewhere.dtype, len(elsewhere.splits)) == ("none", "float16", 3)
+    assert (own.flip, own.splits) == ("both", ("train",))
+    with pytest.raises(ConfigError, match="says where to probe"):
+        graph(smoke_file, sets, "probe=null")
+
+
+def test_without_probes(smoke_file):
+    assert "probe" not in {node.kind for node in graph(smoke_file, "probe=null").nodes.values()}
+
+
+def test_a_tokenizer_can_have_a_sit_of_its_own(smoke_file):
+    entries = "tokenizers=[{name: a, method: kl-vae}, {name: b, method: kl-vae, sit: {network: {patch: 2}}}]"
+    nodes = graph(smoke_file, entries).nodes
+    a, b = (nodes[f"sit-{name}-s0"].config.training for name in "ab")
+    assert b.network == {**a.network, "patch": 2}
+    assert b.batch_size == a.batch_size
+
+
+def test_a_plan_can_be_made_before_the_weights_are_there(smoke_file):
+    entries = "tokenizers=[{name: a, load: ./nowhere/vae, network: f16d32}, {name: b, method: send-vae, init: a}]"
+    with pytest.raises(MissingPath, match="nowhere"):
+        graph(smoke_file, entries)
+    planned = build_graph(load_study(smoke_file, [entries]), tolerant=True)
+    assert "nowhere" in planned.missing["./nowhere/vae"]
+    assert planned.nodes["train-b-s0"].given == {"init": "./nowhere/vae"}
+    assert planned.networks == {"./nowhere/vae": "f16d32"}
+
+
+def entries(*extra: str) -> str:
+    rest = "".join(f", {line}" for line in extra)
+    return "tokenizers=[{name: kl-vae, method: kl-vae}, {name: second, method: kl-vae, init: kl-vae" + rest + "}]"
+
+
+def test_a_tokenizer_can_have_more_seeds_budgets_and_backbones_than_the_others(smoke_file):
+    own = ("seeds: [0]", "generate: {cfg: [1, 2], seeds: [0, 1]}", "backbones: [lightning]")
+    more = ("seeds=[0,1]", "backbones={lightning: {preset: lightning-nano}}", entries(*own))
+    nodes = graph(smoke_file, *more).nodes
+    assert {node.seed for node in nodes.values() if node.tokenizer == "kl-vae" and node.kind == "sit"} == {0, 1}
+    sits = [node for node in nodes.values() if node.tokenizer == "second" and node.kind == "sit"]
+    assert {(node.id, node.config.training.preset) for node in sits} == {
+        ("sit-second-s0", "nano"),
+        ("sit-second-lightning-s0", "lightning-nano"),
+    }
+    made = [node for node in nodes.values() if node.tokenizer == "second" and node.kind == "generate"]
+    plain = [node for node in nodes.values() if node.tokenizer == "kl-vae" and node.kind == "generate"]
+    assert len(made) == 2 * 2 * 2 * len(plain) / 2
+    assert {(node.config.seed, node.config.cfg, node.config.variant) for node in made} == {
+        (seed, cfg, variant) for seed in (0, 1) for cfg in (1.0, 2.0) for variant in ("", "lightning")
+    }
+
+
+@pytest.mark.parametrize(("lines", "message"), [
+    (("seeds: [5]",), r"seeds \[5\] that its start 'kl-vae' lacks"),
+    (("backbones: [lightening]",), "unknown backbone 'lightening'"),
+    (("generate: {cgf: [1]}",), "Did you mean 'cfg'"),
+])  # fmt: skip
+def test_mistakes_in_what_is_a_tokenizers_own(smoke_file, lines, message):
+    with pytest.raises(ConfigError, match=message):
+        graph(smoke_file, entries(*lines))

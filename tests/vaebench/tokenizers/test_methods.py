@@ -1,5 +1,6 @@
 """Every registered method that trains a tokenizer, tested by being registered."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -21,8 +22,9 @@ def generator(seed: int = 0) -> torch.Generator:
 def run_step(name: str, seed: int = 0) -> tuple[TrainableTokenizer, ObjectiveOutput | None, Objective | None]:
     method = load_method(name)
     tokenizer = method.build("nano", generator(seed))
-    images = smooth_images(4, 32)
-    noise = torch.randn(4, 8, 4, 4, generator=generator(seed))
+    images, spec = smooth_images(4, 32), tokenizer.spec
+    grid = (32 // spec.f, 32 // spec.f)
+    noise = torch.randn(4, spec.d, *grid, generator=generator(seed))
     mean, std, latents, reconstruction = tokenizer.network(images, noise)
     inputs = StepInputs(
         images=images,
@@ -30,13 +32,17 @@ def run_step(name: str, seed: int = 0) -> tuple[TrainableTokenizer, ObjectiveOut
         latents=latents,
         reconstruction=reconstruction,
         features=torch.randn(4, 24, 4, 4, generator=generator(seed)) if method.needs_teacher else None,
+        labels=torch.arange(4),
         reconstruction_loss=(reconstruction - images).abs().mean(),
         encoder_last_weight=tokenizer.encoder_last_weight,
+        decode=tokenizer.network.decode,
         step=0,
+        positions=np.arange(4),
+        seed=seed,
         generator=generator(seed),
     )
     teacher = TEACHER if method.needs_teacher else None
-    objective = method.objective(8, (4, 4), teacher, generator(seed))
+    objective = method.objective(spec.d, grid, teacher, generator(seed))
     return tokenizer, objective(inputs) if objective is not None else None, objective
 
 

@@ -102,6 +102,19 @@ def test_signal_finishes_the_step_saves_and_interrupts(toy, accelerator, tmp_pat
     assert_same(reference, folder)
 
 
+def test_a_signal_during_the_last_step_is_not_lost(toy, accelerator, tmp_path, reference):
+    folder = tmp_path / "late"
+
+    def on_step(step):
+        if step == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt, match="its last step is saved"):
+        run_loop(toy(accelerator), config(), folder, accelerator, "late", on_step=on_step)
+    run_loop(toy(accelerator), config(), folder, accelerator, "late")
+    assert_same(reference, folder)
+
+
 def test_kill_while_a_checkpoint_is_written_leaves_the_former(toy, accelerator, tmp_path, reference, monkeypatch):
     folder = tmp_path / "killed"
     save, calls = torch.save, []

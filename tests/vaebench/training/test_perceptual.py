@@ -82,3 +82,12 @@ def test_backbone_is_found_in_the_cache(tmp_path, monkeypatch):
 def test_weights_of_another_network_are_refused(weights):
     with pytest.raises(DataError, match="does not hold"):
         PerceptualLoss("vgg", weights)
+
+
+def test_a_backbone_that_was_cut_off_or_is_unsafe_is_refused(weights, tmp_path):
+    (tmp_path / "cut.pth").write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(MissingWeights, match=r"cut\.pth"):
+        PerceptualLoss("alex", tmp_path / "cut.pth")
+    torch.save({"features": object}, tmp_path / "unsafe.pth")
+    with pytest.raises(MissingWeights, match="could run any code"):
+        PerceptualLoss("alex", tmp_path / "unsafe.pth")

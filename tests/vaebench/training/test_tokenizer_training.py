@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from vaebench.core.errors import ConfigError, DataError
-from vaebench.core.seeds import torch_generator
+from vaebench.core.seeds import sample_uniform, torch_generator
 from vaebench.tokenizers import TOKENIZERS
+from vaebench.tokenizers.base import LatentNormalisation, Posterior
 from vaebench.tokenizers.method import Method, Objective, ObjectiveOutput, TeacherSpec, initialised_by
 from vaebench.training.checkpoint import checkpoint_path, load_checkpoint
 from vaebench.training.losses import adaptive_weight
@@ -201,8 +202,131 @@ def test_every_registered_method_trains(tmp_path, name):
         pytest.skip("a ready tokenizer")
     trained = train(tmp_path, config(steps=3), method())
     assert trained.spec.method == name
-    objective = [row.get("loss_objective") for row in rows(tmp_path)]
-    assert all(np.isfinite(objective)) if method().needs_teacher else objective == [None] * 3
+    logged = rows(tmp_path)
+    assert all(np.isfinite(list(row.values())).all() for row in logged)
+    assert not method().needs_teacher or all("loss_objective" in row for row in logged)
+
+
+class Watching(Objective):
+    """Doubles what the decoder sees, adds a loss of 1 and notes what it is given."""
+
+    averaged, classes = True, 3
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+        self.steps = []
+
+    def to_decode(self, latents, positions, seed):
+        return 2 * latents + sample_uniform(positions, latents.shape[1:], seed, "shift")
+
+    def forward(self, inputs):
+        self.seen += 1
+        self.steps.append(inputs)
+        torch.testing.assert_close(
+            inputs.reconstruction, inputs.decode(self.to_decode(inputs.latents, inputs.positions, inputs.seed))
+        )
+        return ObjectiveOutput(torch.ones(()))
+
+    def normalisation(self):
+        return LatentNormalisation(shift=(float(self.seen),) * 8, scale=(1.0,) * 8, source="seen")
+
+
+class Watched(Method):
+    name, summary = "watched", "doubles"
+
+    def objective(self, latent_channels, latent_grid, teacher, generator):
+        self.made = Watching()
+        return self.made
+
+
+def labelled():
+    data = Photographs()
+    data.labels = np.arange(32) % 3
+    return data
+
+
+def test_an_objective_changes_what_is_decoded_and_what_is_published(tmp_path):
+    method = Watched()
+    trained = train(tmp_path, config(steps=3, accumulation=2, ema_decay=0.0), method, labelled())
+    whole = Watched()
+    train(tmp_path / "whole", config(steps=3, ema_decay=0.0), whole, labelled())
+    parts, wholes = method.made.steps, whole.made.steps
+    assert np.concatenate([part.positions for part in parts]).tolist() == list(range(12))
+    for i, step in enumerate(wholes):
+        pair = parts[2 * i : 2 * i + 2]
+        torch.testing.assert_close(step.labels, torch.cat([part.labels for part in pair]))
+        torch.testing.assert_close(step.images, torch.cat([part.images for part in pair]))
+        assert {part.seed for part in pair} == {step.seed}
+    first = torch.cat([part.reconstruction for part in parts[:2]])
+    torch.testing.assert_close(first, wholes[0].reconstruction, rtol=1e-4, atol=1e-5)
+    # Asked of the average, which with decay 0 is the last state: six parts.
+    assert trained.spec.normalisation.shift == (6.0,) * 8
+    with pytest.raises(DataError, match="knows 3 classes"):
+        wrong = labelled()
+        wrong.labels = np.arange(32)
+        train(tmp_path / "wrong", config(), Watched(), wrong)
+
+
+class Turning(Objective):
+    """Has the first rows of latents and images decoded and compared, and a pass of its own for the last rows."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = []
+
+    def to_decode(self, latents, positions, seed):
+        return latents[:, :, :2]
+
+    def to_compare(self, images, positions, seed):
+        return images[:, :, :16]
+
+    def forward(self, inputs):
+        decoded = inputs.decode(inputs.latents[:, :, 2:])
+        own = inputs.distance(decoded, inputs.images[:, :, 16:])
+        self.steps.append((inputs, decoded.detach()))
+        return ObjectiveOutput(own, logs={"own": own.detach()})
+
+
+class Turned(Watched):
+    def objective(self, latent_channels, latent_grid, teacher, generator):
+        self.made = Turning()
+        return self.made
+
+
+def test_an_objective_changes_what_is_compared_and_measures_as_training_does(tmp_path):
+    method = Turned()
+    gan = GAN.model_copy(update={"discriminator_start": 0, "layers": 1})
+    settings = config(steps=3, reconstruction="mse", reduction="sum", reconstruction_weight=2.0, gan=gan)
+    train(tmp_path, settings, method)
+    seeds = []
+    for row, (inputs, decoded) in zip(rows(tmp_path), method.made.steps, strict=True):
+        seeds.append(inputs.seed)
+        assert inputs.images.shape == (4, 3, 32, 32)
+        error = (inputs.reconstruction - inputs.images[:, :, :16]).square().sum((1, 2, 3)).mean().item()
+        assert row["loss_reconstruction"] == pytest.approx(error, rel=1e-5)
+        assert inputs.reconstruction_loss.item() == pytest.approx(2 * error, rel=1e-5)
+        own = 2 * (decoded - inputs.images[:, :, 16:]).square().sum((1, 2, 3)).mean().item()
+        assert row["own"] == pytest.approx(own, rel=1e-5)
+    assert len(set(seeds)) == 3
+    train(tmp_path / "plain", settings)
+    # The discriminator, too, is shown what the reconstruction is compared with.
+    assert rows(tmp_path)[0]["logits_real"] != rows(tmp_path / "plain")[0]["logits_real"]
+
+
+def test_a_deterministic_tokenizer_has_no_kl(tmp_path):
+    method, data = Plain(), Photographs()
+    tokenizer = method.build("nano", torch_generator(1, "weights"))
+    tokenizer.deterministic = True
+    encode = tokenizer.network.encode
+
+    def without_spread(images):
+        mean = encode(images).mean
+        return Posterior(mean, torch.zeros_like(mean))
+
+    tokenizer.network.encode = without_spread
+    train_tokenizer(method, tokenizer, data, None, None, config(kl_weight=1.0), tmp_path, make_accelerator("cpu"))
+    assert all(np.isfinite(row["loss"]) and "loss_kl" not in row for row in rows(tmp_path))
 
 
 def test_bad_requests_say_why(tmp_path):

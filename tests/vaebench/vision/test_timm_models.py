@@ -1,3 +1,4 @@
+import argparse
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,20 @@ def test_weights_of_another_model(checkpoint: Path) -> None:
 def test_missing_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(MissingWeights, match=r"none.pth' do(es)? not exist"):
         load_network("timm", model=VIT, checkpoint=tmp_path / "none.pth")
+
+
+def test_unsafe_pickles_are_refused_and_the_way_to_convert_them_works(
+    vit: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"model": vit.state_dict(), "args": argparse.Namespace(lr=1.0)}, tmp_path / "unsafe.pth")
+    with pytest.raises(MissingWeights, match="could run any code") as caught:
+        load_network("timm", model=VIT, checkpoint=tmp_path / "unsafe.pth")
+    monkeypatch.chdir(tmp_path)
+    exec(str(caught.value).partition('python -c "')[2].rpartition('"')[0], {})
+    assert load_network("timm", model=VIT, checkpoint=tmp_path / "unsafe.safetensors").patch_channels == 192
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "unsafe.pth").read_bytes()[:5000])
+    with pytest.raises(MissingWeights, match=r"cut\.pth"):
+        load_network("timm", model=VIT, checkpoint=tmp_path / "cut.pth")
 
 
 def test_offline_and_not_cached(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,11 @@ from typing import Any, Literal
 import numpy as np
 
 from vaebench.core.errors import TooFewSamples, UnknownName, suggest
-from vaebench.metrics.fidelity.frechet import frechet_from_samples
+from vaebench.metrics.fidelity.frechet import frechet_distance, frechet_from_samples
+from vaebench.metrics.fidelity.inception_score import SPLIT_SIZE, inception_score, inception_score_interval
 from vaebench.metrics.fidelity.kernel import kernel_distance
 from vaebench.metrics.fidelity.manifold import manifold_scores
+from vaebench.metrics.fidelity.statistics import Statistics, statistics
 from vaebench.metrics.fidelity.uncertainty import frechet_interval
 from vaebench.metrics.intervals import bootstrap_mean
 
@@ -27,12 +29,12 @@ class Result:
     """One metric.
 
     Attributes:
-        name: "fid", "kid", "precision", "recall", "density" or "coverage".
+        name: "fid", "kid", "precision", "recall", "density", "coverage" or "inception_score".
         value: the number.
         direction: which way is better.
         low, high: bounds of the interval.
         interval: what the interval covers.
-        n, n_reference: samples of either side.
+        n, n_reference: samples of either side; None where there is no reference, or it does not say.
         settings: everything that moves the number, apart from the features themselves.
         notes: cautions that belong beside the number.
     """
@@ -44,43 +46,65 @@ class Result:
     high: float | None
     interval: str | None
     n: int
-    n_reference: int
+    n_reference: int | None
     settings: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 def fid(
-    generated: np.ndarray, reference: np.ndarray, *, generator: np.random.Generator, resamples: int = 1000
+    generated: np.ndarray,
+    reference: np.ndarray | Statistics,
+    *,
+    generator: np.random.Generator,
+    resamples: int = 1000,
 ) -> list[Result]:
     """Fréchet distance with a first-order bootstrap interval over the samples of both sides.
+
+    A reference may come as moments alone, as published ones do; the interval is then over the generated samples. Of
+    pooled Inception features this is FID, of its spatial ones sFID, of another network's that network's distance.
 
     Warns with :class:`SmallSampleWarning`, and notes in the result, when a side has no more samples than features: its
     covariance is then singular and the distance mostly bias.
     """
-    value = frechet_from_samples(generated, reference)
+    dimension = generated.shape[1]
+    if isinstance(reference, Statistics):
+        value, n_reference = frechet_distance(statistics(generated), reference), reference.n
+        over = "generated samples, the reference as given"
+    else:
+        value, n_reference = frechet_from_samples(generated, reference), len(reference)
+        over = "samples of both sides"
     low, high = frechet_interval(
         generated, reference, value, generator=generator, confidence=CONFIDENCE, resamples=resamples
     )
-    notes = small_sample_notes(len(generated), len(reference), generated.shape[1])
+    notes = small_sample_notes(len(generated), n_reference, dimension)
     for note in notes:
         warnings.warn(note, SmallSampleWarning, stacklevel=3)
-    interval = "95% bootstrap over samples of both sides (first order; not the bias of finite n)"
-    settings = {"dimension": generated.shape[1]}
-    return [
-        Result("fid", value, "lower", low, high, interval, len(generated), len(reference), settings, notes),
-    ]
+    interval = f"95% bootstrap over {over} (first order; not the bias of finite n)"
+    settings = {"dimension": dimension}
+    return [Result("fid", value, "lower", low, high, interval, len(generated), n_reference, settings, notes)]
 
 
-def small_sample_notes(n: int, n_reference: int, dimension: int) -> tuple[str, ...]:
+def small_sample_notes(n: int, n_reference: int | None, dimension: int) -> tuple[str, ...]:
     """The caution that belongs to a Fréchet distance from n <= d samples; empty when there are enough."""
     sides = {"generated": n, "reference": n_reference}
-    few = [f"{count:,} {side} samples" for side, count in sides.items() if count <= dimension]
+    few = [f"{count:,} {side} samples" for side, count in sides.items() if count is not None and count <= dimension]
     if not few:
         return ()
     return (
         f"FID from {' and '.join(few)} for {dimension:,} features: the covariance is singular and the value is biased "
         "upwards. Compare only at equal numbers, and look at KID, which has no such bias.",
     )
+
+
+def inception(
+    logits: np.ndarray, *, generator: np.random.Generator, resamples: int = 1000, split_size: int = SPLIT_SIZE
+) -> Result:
+    """Inception Score of logits (n, classes) with a first-order bootstrap interval over samples."""
+    found = inception_score(logits, split_size=split_size)
+    low, high = inception_score_interval(found, generator=generator, confidence=CONFIDENCE, resamples=resamples)
+    interval = "95% bootstrap over samples (first order; not the bias of finite splits)"
+    settings = {"split_size": split_size, "splits": len(found.per_split), "classes": logits.shape[1]}
+    return Result("inception_score", found.value, "higher", low, high, interval, len(logits), None, settings)
 
 
 def kid(
@@ -124,7 +148,7 @@ METRICS: dict[str, Callable[..., list[Result]]] = {"fid": fid, "kid": kid, "mani
 
 def fidelity(
     generated: np.ndarray,
-    reference: np.ndarray,
+    reference: np.ndarray | Statistics,
     *,
     generator: np.random.Generator,
     metrics: tuple[str, ...] = ("fid", "kid", "manifold"),
@@ -133,7 +157,8 @@ def fidelity(
     """Fidelity of generated (or reconstructed) images to a reference, from features of one frozen network.
 
     Args:
-        generated, reference: pooled features (n, d) and (m, d).
+        generated: features (n, d).
+        reference: features (m, d); for "fid" also moments alone.
         generator: draws subsets and resamples.
         metrics: of "fid", "kid" and "manifold" (precision, recall, density, coverage).
         resamples: bootstrap resamples behind the intervals.
@@ -144,19 +169,22 @@ def fidelity(
     Raises:
         UnknownName: no such metric.
         TooFewSamples: fewer than 2 samples on a side, or no k-th neighbour.
-        ValueError: features of different networks.
+        ValueError: features of different networks, or moments where samples are needed.
         NumericalError: features that are not finite.
     """
-    if generated.ndim != 2 or reference.ndim != 2 or generated.shape[1] != reference.shape[1]:
-        raise ValueError(f"Features {generated.shape} cannot be compared with {reference.shape}.")
-    if min(len(generated), len(reference)) < 2:
+    moments = isinstance(reference, Statistics)
+    shape = reference.mean.shape if isinstance(reference, Statistics) else reference.shape
+    if generated.ndim != 2 or len(shape) != (1 if moments else 2) or generated.shape[1] != shape[-1]:
+        raise ValueError(f"Features {generated.shape} cannot be compared with {shape}.")
+    if len(generated) < 2 or (not moments and shape[0] < 2):
         raise TooFewSamples(
-            f"Fidelity needs at least 2 samples a side, got {len(generated)} and {len(reference)}.",
-            "Generate more samples.",
+            f"Fidelity needs at least 2 samples a side, got {len(generated)} and {shape[0]}.", "Generate more samples."
         )
     results: list[Result] = []
     for name in metrics:
         if name not in METRICS:
             raise UnknownName(f"Unknown fidelity metric '{name}'.", suggest(name, METRICS))
+        if moments and name != "fid":
+            raise ValueError(f"Metric '{name}' needs the samples of the reference, and these are moments alone.")
         results += METRICS[name](generated, reference, generator=generator, resamples=resamples)
     return results

@@ -1,13 +1,10 @@
 """Mean and covariance of features in one pass, in double precision, in chunks of any size."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vaebench.core.errors import DataError, NumericalError, TooFewSamples
-from vaebench.core.files import atomic_write
+from vaebench.core.errors import NumericalError, TooFewSamples
 
 CHUNK = 4096
 
@@ -100,29 +97,3 @@ def statistics(features: np.ndarray, chunk: int = CHUNK) -> Statistics:
     for start in range(0, len(features), chunk):
         running.update(features[start : start + chunk])
     return running.result()
-
-
-def read_statistics(path: Path | str) -> Statistics:
-    """Read statistics from an ``.npz`` with ``mu`` and ``sigma``, the layout that ADM publishes its references in.
-
-    Raises:
-        DataError: not such a file.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            mean, covariance = file["mu"].astype(np.float64), file["sigma"].astype(np.float64)
-            n = int(file["n"]) if "n" in file.files else None
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"'{path}' holds no statistics (arrays mu and sigma): {error}.") from error
-    if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
-        raise DataError(f"'{path}': mu {mean.shape} and sigma {covariance.shape} do not belong together.")
-    return Statistics(mean, covariance, n)
-
-
-def write_statistics(path: Path | str, values: Statistics) -> None:
-    """Write statistics as ADM does (``mu``, ``sigma``), with ``n`` added where it is known."""
-    arrays: dict[str, Any] = {"mu": values.mean, "sigma": values.covariance}
-    if values.n is not None:
-        arrays["n"] = values.n
-    with atomic_write(path) as temporary, temporary.open("wb") as handle:
-        np.savez(handle, **arrays)

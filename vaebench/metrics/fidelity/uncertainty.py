@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from scipy.linalg import cholesky, eigh, solve_triangular
 
-from vaebench.metrics.fidelity.frechet import frechet_from_samples
+from vaebench.metrics.fidelity.frechet import frechet_distance, frechet_from_samples
 from vaebench.metrics.fidelity.statistics import CHUNK, Statistics, statistics
 from vaebench.metrics.intervals import bootstrap_means
 
@@ -24,7 +24,7 @@ harm. It enters the interval only, never the distance."""
 
 def frechet_interval(
     generated: np.ndarray,
-    reference: np.ndarray,
+    reference: np.ndarray | Statistics,
     value: float,
     *,
     generator: np.random.Generator,
@@ -36,7 +36,8 @@ def frechet_interval(
     """Bootstrap interval of a Fréchet distance over samples, centred on its value.
 
     Args:
-        generated, reference: features (n, d) and (m, d).
+        generated: features (n, d).
+        reference: features (m, d), or moments as a published reference comes, which are taken as given.
         value: their Fréchet distance.
         generator: source of the draws.
         confidence: coverage aimed at.
@@ -52,15 +53,21 @@ def frechet_interval(
     Introduction to the Bootstrap (1993), chapters 10 and 22.
     """
     if method == "linear":
-        moments = statistics(generated), statistics(reference)
-        of_generated, of_reference = influence(generated, reference, *moments)
-        shifts = bootstrap_means(of_generated, generator, resamples=resamples)
-        if resample_reference:
-            shifts = shifts + bootstrap_means(of_reference, generator, resamples=resamples)
+        own = statistics(generated)
+        if isinstance(reference, Statistics):
+            shifts = bootstrap_means(influence_given(generated, own, reference), generator, resamples=resamples)
+        else:
+            of_generated, of_reference = influence(generated, reference, own, statistics(reference))
+            shifts = bootstrap_means(of_generated, generator, resamples=resamples)
+            if resample_reference:
+                shifts = shifts + bootstrap_means(of_reference, generator, resamples=resamples)
     else:
         replicates = np.empty(resamples)
         for index in range(resamples):
             first = generated[generator.integers(0, len(generated), len(generated))]
+            if isinstance(reference, Statistics):
+                replicates[index] = frechet_distance(statistics(first), reference)
+                continue
             second = reference
             if resample_reference:
                 second = reference[generator.integers(0, len(reference), len(reference))]
@@ -88,6 +95,22 @@ def influence(
     Returns:
         float64 (n,) and (m,), each of mean zero.
     """
+    to_second, to_first = _half_maps(first, second)
+    difference = first.mean - second.mean
+    return (
+        _influence_of(first_features, first, to_second, difference),
+        _influence_of(second_features, second, to_first, -difference),
+    )
+
+
+def influence_given(features: np.ndarray, own: Statistics, reference: Statistics) -> np.ndarray:
+    """Influence of each sample on the Fréchet distance to moments that are taken as given; see :func:`influence`."""
+    to_reference, _ = _half_maps(own, reference)
+    return _influence_of(features, own, to_reference, own.mean - reference.mean)
+
+
+def _half_maps(first: Statistics, second: Statistics) -> tuple[np.ndarray, np.ndarray]:
+    """A with A Aᵀ = T₁ and B with B Bᵀ = T₂, the optimal maps of the Gaussians onto each other."""
     covariances = []
     for side in (first, second):
         ridge = RIDGE * np.trace(side.covariance) / side.dimension + np.finfo(np.float64).tiny
@@ -95,17 +118,14 @@ def influence(
     factor = cholesky(covariances[0], lower=True)
     squares, vectors = eigh(factor.T @ covariances[1] @ factor)
     roots = np.sqrt(np.maximum(squares, np.finfo(np.float64).tiny))
-    to_second = solve_triangular(factor, vectors, lower=True, trans="T") * np.sqrt(roots)
-    to_first = factor @ vectors / np.sqrt(roots)
-    difference = first.mean - second.mean
-    sides = ((first_features, first, to_second, difference), (second_features, second, to_first, -difference))
-    values = []
-    for features, side, half_map, towards in sides:
-        influences = np.empty(len(features))
-        for start in range(0, len(features), CHUNK):
-            rows = slice(start, start + CHUNK)
-            centred = features[rows].astype(np.float64) - side.mean
-            mapped = centred @ half_map
-            influences[rows] = 2.0 * (centred @ towards) + (centred**2).sum(1) - (mapped**2).sum(1)
-        values.append(influences - influences.mean())
-    return values[0], values[1]
+    return solve_triangular(factor, vectors, lower=True, trans="T") * np.sqrt(roots), factor @ vectors / np.sqrt(roots)
+
+
+def _influence_of(features: np.ndarray, side: Statistics, half_map: np.ndarray, towards: np.ndarray) -> np.ndarray:
+    influences = np.empty(len(features))
+    for start in range(0, len(features), CHUNK):
+        rows = slice(start, start + CHUNK)
+        centred = features[rows].astype(np.float64) - side.mean
+        mapped = centred @ half_map
+        influences[rows] = 2.0 * (centred @ towards) + (centred**2).sum(1) - (mapped**2).sum(1)
+    return influences - influences.mean()

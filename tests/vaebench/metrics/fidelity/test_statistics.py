@@ -1,18 +1,12 @@
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vaebench.core.errors import DataError, NumericalError, TooFewSamples
-from vaebench.metrics.fidelity.statistics import (
-    RunningStatistics,
-    read_statistics,
-    statistics,
-    write_statistics,
-)
+from vaebench.core.errors import NumericalError, TooFewSamples
+from vaebench.metrics.fidelity.statistics import RunningStatistics, statistics
 
 FEATURES = np.random.default_rng(0).standard_normal((300, 7)).astype(np.float32) * 3 + 1000
 
@@ -53,19 +47,3 @@ def test_bad_features() -> None:
         statistics(FEATURES[0])
     with pytest.raises(ValueError, match="Expected features"):
         RunningStatistics(3).update(FEATURES)
-
-
-def test_files_in_adm_layout(tmp_path: Path) -> None:
-    own = statistics(FEATURES)
-    write_statistics(tmp_path / "own.npz", own)
-    read = read_statistics(tmp_path / "own.npz")
-    assert read.n == 300
-    np.testing.assert_array_equal(read.covariance, own.covariance)
-    np.savez(tmp_path / "adm.npz", mu=own.mean, sigma=own.covariance, mu_s=own.mean)
-    assert read_statistics(tmp_path / "adm.npz").n is None
-    np.savez(tmp_path / "foreign.npz", arr_0=own.mean)
-    (tmp_path / "text.npz").write_text("text")
-    np.savez(tmp_path / "torn.npz", mu=own.mean[:3], sigma=own.covariance)
-    for name in ("foreign", "text", "torn", "absent"):
-        with pytest.raises(DataError, match=name):
-            read_statistics(tmp_path / f"{name}.npz")

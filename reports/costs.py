@@ -1,0 +1,68 @@
+"""What it took: recorded wall seconds of every stage, and scoring set against training diffusion models."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+
+from reports.collect import Results
+
+COLUMNS = {
+    "study": "str", "label": "str", "tokenizer": "str", "seed": "Int64", "kind": "str", "budget": "str",
+    "seconds": "float64",
+}  # fmt: skip
+SCORING = ("extract", "probe", "score")
+RECONSTRUCTING = ("reconstruct",)
+GENERATING = ("extract", "sit", "generate")
+
+
+@dataclass(frozen=True)
+class Saving:
+    """Seconds of scoring all tokenizers against seconds of training and sampling a SiT for each; NaN where unrecorded.
+
+    Attributes:
+        scoring: of the stages that the predictor needs.
+        generating: of extraction, SiT training and sampling at one budget.
+    """
+
+    scoring: float
+    generating: float
+
+    @property
+    def seconds(self) -> float:
+        """Seconds saved by stopping at the scores."""
+        return self.generating - self.scoring
+
+    @property
+    def share(self) -> float:
+        """Share of the seconds saved."""
+        return self.seconds / self.generating if self.generating > 0 else float("nan")
+
+
+def stage_costs(results: Results) -> pd.DataFrame:
+    """One row per complete stage of a compared tokenizer that recorded its wall time.
+
+    Seconds are those of the machine that ran it, with whatever shared that machine; compare within one study.
+    """
+    rows = [
+        {
+            "study": study.name, "label": results.labels[study.name, stage.tokenizer], "tokenizer": stage.tokenizer,
+            "seed": stage.seed, "kind": stage.kind, "budget": stage.budget_label, "seconds": float(stage.seconds),
+        }
+        for study in results.studies
+        for stage in study.stages
+        if stage.complete and stage.seconds is not None and (study.name, stage.tokenizer) in results.labels
+    ]  # fmt: skip
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def saving(costs: pd.DataFrame, labels: list[str], budget: str, kinds: tuple[str, ...]) -> Saving:
+    """What scoring these tokenizers (stages of `kinds`) took, and what generating with each at `budget` took."""
+    own = costs[costs["label"].isin(labels) & costs["budget"].isin(["", budget])]
+    generating = own[own["kind"].isin(GENERATING)]
+    complete = all(set(generating.loc[generating["kind"] == kind, "label"]) == set(labels) for kind in GENERATING[1:])
+    scoring = own.loc[own["kind"].isin(kinds), "seconds"]
+    known = not kinds or len(scoring) > 0
+    return Saving(
+        float(scoring.sum()) if known else float("nan"),
+        float(generating["seconds"].sum()) if complete else float("nan"),
+    )

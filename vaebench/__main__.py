@@ -1,0 +1,5 @@
+"""``python -m vaebench``, which launchers of several processes start."""
+
+from vaebench.cli import main
+
+main()

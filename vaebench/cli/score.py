@@ -1,0 +1,76 @@
+"""``vaebench score``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vaebench.cli import options as opt
+
+
+def score(
+    latents: Annotated[Path | None, typer.Argument(help="Folder made by vaebench extract.")] = None,
+    metrics: Annotated[
+        str | None, typer.Option("--metrics", help="Names, separated by commas (--list shows them). Default: all.")
+    ] = None,
+    all_metrics: Annotated[
+        bool, typer.Option("--all", help="Every metric that the inputs allow (the default).")
+    ] = False,
+    list_metrics: Annotated[bool, typer.Option("--list", help="List the metrics and stop.")] = False,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Prepared data. Default: where the latents come from.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option("--tokenizer", help="Default: the one that made the latents.")
+    ] = None,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Beside them, the same scores of PCA, a random projection and pixels.")
+    ] = False,
+    details: Annotated[
+        bool, typer.Option("--details", help="Also print scores of single attributes and factors.")
+    ] = False,
+    output_dir: opt.OutputDir = None,
+    config: opt.ConfigFile = None,
+    override: opt.Overrides = None,
+    device: opt.Device = "auto",
+    seed: opt.Seed = 0,
+    dry_run: opt.DryRun = False,
+) -> None:
+    """Latent scores with intervals: disentanglement, readability, separability, spectrum, velocity ambiguity and more.
+
+    The result is kept in --output-dir (default: LATENTS-scores), with what was not available and why.
+
+    Example: vaebench score runs/send-vae-latents --metrics lnc,viv,spectrum
+    """
+    if list_metrics:
+        from vaebench.metrics import METRICS
+
+        width = max(map(len, METRICS.names()))
+        for entry in METRICS.entries():
+            print(f"{entry.name:<{width}}  {entry.about()}")
+        return
+    from vaebench import api
+    from vaebench.core.errors import ConfigError
+    from vaebench.core.files import read_json
+
+    if latents is None:
+        raise ConfigError("No latents were given.", "Give the folder that vaebench extract made.")
+    if metrics and all_metrics:
+        raise ConfigError("--all and --metrics exclude each other.", "Leave one out.")
+    settings = {"seed": seed} | opt.settings(config, override)
+    if metrics:
+        settings["metrics"] = [name.strip() for name in metrics.split(",") if name.strip()]
+    if dry_run:
+        from vaebench.cli.preview import stage_preview
+
+        stage_preview("score", settings)
+        return
+    folder = output_dir or latents.with_name(f"{latents.name}-scores")
+    found = api.score(
+        latents, folder, data=data, tokenizer=tokenizer, settings=settings, context=opt.context(device)
+    )  # fmt: skip
+    beside = api.score_controls(latents, settings=settings, context=opt.context(device)) if controls else {}
+    opt.show_scores(found, details, beside)
+    for name, why in read_json(folder / "notes.json")["not_available"].items():
+        print(f"{name}: not available: {why}")
+    opt.say(str(folder))

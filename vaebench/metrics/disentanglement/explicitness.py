@@ -1,0 +1,78 @@
+"""Explicitness (Ridgeway and Mozer 2018): how well a linear classifier tells the values of a factor, by ROC-AUC.
+
+Codes are standardised by the training split; one multinomial logistic regression (L2, C = 1) per factor; the macro mean
+over values of the one-against-rest area under the ROC curve on the test split; then the mean over factors. Values that
+either split lacks are left out and counted.
+"""
+
+import numpy as np
+from pydantic import Field
+from scipy.stats import rankdata
+
+from vaebench.core.seeds import numpy_generator
+from vaebench.metrics.disentanglement.codes import Codes, Targets, Vectorisation
+from vaebench.metrics.disentanglement.scores import CodesConfig, CodesMetric, Number
+from vaebench.metrics.intervals import resample_counts
+from vaebench.metrics.separability.softmax import fit_softmax
+
+
+def areas(margins: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """One-against-rest ROC-AUC of margins (n, V) for labels (n,) in 0 .. V - 1; NaN for a value that is not there."""
+    ranks = rankdata(margins, axis=0)
+    positive = labels[:, None] == np.arange(margins.shape[1])
+    p = positive.sum(0)
+    q = len(labels) - p
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(((ranks * positive).sum(0) - p * (p + 1) / 2) / (p * q))
+
+
+def weighted_areas(margins: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """`areas` of resamples: weights (R, n) say how often each sample was drawn; (R, V). Ties are broken by order."""
+    found = np.empty((len(weights), margins.shape[1]))
+    for value in range(margins.shape[1]):
+        order = np.argsort(margins[:, value], kind="stable")
+        positive = weights[:, order] * (labels[order] == value)
+        negative = weights[:, order] - positive
+        below = np.cumsum(negative, axis=1) - negative / 2
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found[:, value] = (positive * below).sum(1) / (positive.sum(1) * negative.sum(1))
+    return found
+
+
+class ExplicitnessConfig(CodesConfig):
+    """As `CodesConfig`. ``c``: inverse penalty, 1 as published. ``resamples``: of the bootstrap."""
+
+    vectorisations: tuple[Vectorisation, ...] = ("pooled", "pca")
+    c: float = Field(1.0, gt=0)
+    resamples: int = Field(100, ge=20)
+
+
+class Explicitness(CodesMetric):
+    """Explicitness."""
+
+    name = "explicitness"
+    summary = "area under ROC of linear classifiers for the values of factors (Ridgeway and Mozer 2018)"
+    Config = ExplicitnessConfig
+
+    def of_codes(self, codes: Codes, found: Targets, seed: int) -> list[Number]:
+        mean, std = codes.train.mean(0), codes.train.std(0)
+        scale = np.divide(1, std, out=np.zeros_like(std), where=std > 0)
+        train, test = (codes.train - mean) * scale, (codes.test - mean) * scale
+        weights = resample_counts(len(test), self.config.resamples, numpy_generator(seed, self.name, "bootstrap"))
+        per_factor, drawn, dropped = {}, [], 0
+        for k, name in enumerate(found.names):
+            values, labels = np.unique(found.train[:, k], return_inverse=True)
+            fitted = fit_softmax(train, labels, len(values), self.config.c)
+            margins = test @ fitted[:-1] + fitted[-1]
+            truth = np.searchsorted(values, found.test[:, k])
+            truth = np.where(np.isin(found.test[:, k], values), truth, -1)
+            own = areas(margins, truth)
+            dropped += int(np.isnan(own).sum())
+            per_factor[name] = float(np.nanmean(own))
+            drawn.append(np.nanmean(weighted_areas(margins, truth, weights), axis=1))
+        value = float(np.mean(list(per_factor.values())))
+        spread = np.mean(drawn, axis=0)
+        low, high = np.quantile(spread - spread.mean() + value, [0.025, 0.975])
+        detail = {"per_factor": per_factor, "values_without_test_images": dropped, "baseline": 0.5}
+        interval = "95% bootstrap over test images, classifiers fixed, centred"
+        return [Number("explicitness", value, len(test), float(low), float(high), interval, {"split": "test"}, detail)]
