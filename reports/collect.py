@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from vaebench.core.errors import DataError, MissingPath
 from vaebench.core.files import read_json
 from vaebench.core.scores import Score, read_scores
 
-INDEX, SCORES, CURVES = "index.json", "scores.json", "metrics.jsonl"
+INDEX, SCORES, NOTES, CURVES = "index.json", "scores.json", "notes.json", "metrics.jsonl"
 
 LONG_COLUMNS: dict[str, str] = {
     "study": "str", "stage": "str", "kind": "str", "tokenizer": "str", "label": "str", "seed": "Int64", "budget": "str",
@@ -95,6 +95,7 @@ class Results:
         protocols: protocol hash -> {"metric": name, "protocol": every setting that moves the number}.
         labels: (study, tokenizer) -> label, in the order of the studies' stages.
         problems: what could not be read, in plain words; a report says them.
+        unavailable: (score, why) -> labels of the tokenizers that it could not be had for.
     """
 
     studies: tuple[Study, ...]
@@ -102,6 +103,16 @@ class Results:
     protocols: Mapping[str, Mapping[str, Any]]
     labels: Mapping[tuple[str, str], str]
     problems: tuple[str, ...] = ()
+    unavailable: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+
+    def gaps(self) -> list[str]:
+        """What could not be read or could not be had, in plain words."""
+        everyone = set(self.labels.values())
+        gaps = list(self.problems)
+        for (score, why), labels in self.unavailable.items():
+            whom = "" if everyone == set(labels) else f" ({', '.join(labels)})"
+            gaps.append(f"{score}: not available: {why}{whom}")
+        return gaps
 
 
 def read_study(folder: Path | str) -> Study:
@@ -152,6 +163,7 @@ def collect(folders: Sequence[Path | str]) -> Results:
     rows: list[dict[str, Any]] = []
     protocols: dict[str, Mapping[str, Any]] = {}
     problems: list[str] = []
+    unavailable: dict[tuple[str, str], list[str]] = {}
     for study in studies:
         for stage in study.stages:
             if not stage.complete:
@@ -162,11 +174,26 @@ def collect(folders: Sequence[Path | str]) -> Results:
             except (DataError, TypeError, ValueError) as error:
                 problems.append(f"{study.name}: the scores of stage {stage.id} cannot be read: {error}")
                 continue
+            for name, why in _not_available(stage).items():
+                label = labels.get((study.name, stage.tokenizer), stage.tokenizer)
+                tokenizers = unavailable.setdefault((name, why), [])
+                tokenizers += [] if label in tokenizers else [label]
             for score in scores:
                 rows.append(_row(study, stage, score, labels))
                 protocols[score.protocol_hash] = {"metric": score.metric, "protocol": score.protocol}
     table = pd.DataFrame(rows, columns=list(LONG_COLUMNS)).astype(LONG_COLUMNS)
-    return Results(tuple(studies), table, protocols, labels, tuple(problems))
+    return Results(tuple(studies), table, protocols, labels, tuple(problems), unavailable)
+
+
+def _not_available(stage: Stage) -> dict[str, str]:
+    """Score -> why a stage could not compute it; nothing where it left no notes, or notes that cannot be read."""
+    path = stage.folder / NOTES
+    try:
+        notes = read_json(path) if path.is_file() else {}
+    except DataError:
+        return {}
+    found = notes.get("not_available") if isinstance(notes, dict) else None
+    return {str(name): str(why) for name, why in found.items()} if isinstance(found, dict) else {}
 
 
 def _stage(folder: Path, entry: Mapping[str, Any]) -> Stage:

@@ -40,7 +40,7 @@ def summary(report: Report) -> str:
               f"{coefficient(row['pearson_low'])} to {coefficient(row['pearson_high'])}", p_plain(row["pearson_p"]),
               p_plain(row["pearson_p_holm"]), coefficient(row["spearman"])] for row in table.to_dict("records")],
         ), ""]  # fmt: skip
-    said = [*caveats(report), *report.results.problems]
+    said = [*caveats(report), *report.results.gaps()]
     return "\n".join([*lines, "## Caveats", "", *(f"- {markdown_text(one)}" for one in said), ""])
 
 

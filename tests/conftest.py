@@ -1,7 +1,10 @@
 """What tests of several rooms share: a study small enough to run whole in half a minute on a CPU."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # As the command line does, and before anything loads torch: tests often share their cores with something.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -65,3 +68,27 @@ def smoke_run(smoke_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Prepared data of the tests go to a folder of their own, not to the user's cache."""
     os.environ["VAEBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+    """The registries, which forget after the test what it brings in from outside: it would mark others' results."""
+    from vaebench.core import plugins, registry
+    from vaebench.data import DATASETS
+    from vaebench.generation import SAMPLERS
+    from vaebench.metrics import METRICS
+    from vaebench.tokenizers import TOKENIZERS
+    from vaebench.vision import NETWORKS
+
+    registries = [TOKENIZERS, DATASETS, METRICS, NETWORKS, SAMPLERS]
+    for kind in registries:
+        kind.names()  # what ships is read before, so that it stays
+        monkeypatch.setattr(kind, "_entries", dict(kind._entries))
+        monkeypatch.setattr(kind, "_entry_points_read", True)
+    monkeypatch.setattr(registry, "_PENDING", {})
+    monkeypatch.setattr(plugins, "_FILES", [])
+    modules = set(sys.modules)
+    yield registries
+    for name in set(sys.modules) - modules:
+        if name.startswith(("vaebench_example", "plugin_", "mine_")):
+            del sys.modules[name]

@@ -173,8 +173,15 @@ def probe(
     settings: Settings | None = None,
     context: Context | None = None,
 ) -> list[Score]:
-    """Attribute linear probes on a folder of latent files; see :mod:`vaebench.metrics.probing`."""
-    return _scores("probe", settings, {"latents": str(latents)}, output_dir, context or Context())
+    """Attribute linear probes on a folder of latent files; see :mod:`vaebench.metrics.probing`.
+
+    Raises:
+        DataError: the latents have no attributes. (A study notes that, and goes on.)
+    """
+    found = _scores("probe", settings, {"latents": str(latents)}, output_dir, context or Context())
+    if not found:
+        raise DataError(f"Latents '{latents}' have no attributes to probe.", "Use data with attributes.")
+    return found
 
 
 def score(
@@ -347,14 +354,18 @@ def generation_graph(
     seed: int,
 ) -> tuple[Any, Any]:
     """The small study behind :func:`generate`: its description and its graph."""
+    from vaebench.latents import LatentFile, require_tokenizer
     from vaebench.stages.reference import reference_parts
     from vaebench.study.graph import Graph, add_generation
     from vaebench.study.spec import GenerateSweep, StudySpec, TokenizerEntry
+    from vaebench.tokenizers import load_tokenizer
 
     folder = require_kind(latents, ["extract"], "latents")
     origin = read_json(folder / "stage.json")["references"]
     decoder, images = str(tokenizer or origin["tokenizer"]), str(data or origin["data"])
     require_kind(images, ["data"], "data")
+    # Now, and not when a SiT has been trained for nothing.
+    require_tokenizer(LatentFile(folder / "train.h5"), load_tokenizer(decoder).spec)
     name = name or Path(decoder).name
     spec = StudySpec(
         study=f"generate {name}",
@@ -411,7 +422,7 @@ def card_plan(
     from vaebench.stages.reference import reference_parts
     from vaebench.study.graph import Graph
     from vaebench.study.spec import GenerateSweep, StudySpec, TokenizerEntry
-    from vaebench.tokenizers import load_tokenizer
+    from vaebench.tokenizers import load_tokenizer, means_path
 
     parts = {section: dict((settings or {}).get(section) or {}) for section in CARD_SECTIONS}
     for section in settings or {}:
@@ -421,7 +432,7 @@ def card_plan(
     info, spec = open_data(images / "data.h5").info, load_tokenizer(tokenizer).spec
     name = name or spec.name
     tag = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "tokenizer"
-    reference = str(Path(tokenizer).absolute()) if Path(tokenizer).exists() else str(tokenizer)
+    reference = str(Path(tokenizer).absolute()) if means_path(tokenizer) else str(tokenizer)
     given = {"tokenizer": reference, "data": str(images)}
     subject: dict[str, Any] = {"tokenizer": name}
     graph = Graph()

@@ -5,7 +5,9 @@ on two idle cores, downloads nothing, and draws the same pictures again: every r
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -21,6 +23,9 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import vaebench
 from vaebench.core.seeds import numpy_generator
+from vaebench.data.base import DataInfo, Factor
+from vaebench.metrics import METRICS
+from vaebench.metrics.base import LatentSplit, MetricInputs
 from vaebench.metrics.diffusability.equivariance import errors, turned
 from vaebench.metrics.diffusability.manifold import effective_rank, spectrum_of
 from vaebench.metrics.diffusability.spatial import distances, structure, unit_vectors
@@ -28,6 +33,7 @@ from vaebench.metrics.diffusability.spectrum import energies, high_frequencies, 
 from vaebench.metrics.diffusability.velocity import ambiguity_at
 from vaebench.metrics.disentanglement.information import counted_information, discretise, mig
 from vaebench.metrics.fidelity.frechet import frechet_from_samples
+from vaebench.metrics.fidelity.manifold import manifold_scores
 from vaebench.metrics.reconstruction.quality import psnr
 from vaebench.metrics.separability.consistency import consistency
 from vaebench.vision.transforms import to_signed, to_uint8
@@ -296,9 +302,176 @@ def small_samples() -> None:
     save(figure, "small-samples")
 
 
+def measured(name: str, codes: np.ndarray, options: Mapping[str, Any] | None = None, **columns: np.ndarray) -> Any:
+    """Scores of a metric on drawn codes (n, d), cut into splits, by metric (and variant, where it has several).
+
+    ``columns`` are labels, attributes or factors of the rows.
+    """
+    n = len(codes)
+    grid = codes.reshape(n, -1, 1, 1).astype(np.float32)
+    cuts = (slice(0, int(0.6 * n)), slice(int(0.6 * n), int(0.7 * n)), slice(int(0.7 * n), n))
+    splits = [
+        LatentSplit(grid[cut], np.full_like(grid[cut], 0.1), **{key: values[cut] for key, values in columns.items()})
+        for cut in cuts
+    ]
+    factors, attributes = columns.get("factors", np.zeros((1, 0), int)), columns.get("attributes", np.zeros((1, 0)))
+    info = DataInfo(
+        "drawn", 4, classes=tuple("01234"), attributes=tuple(f"a{i}" for i in range(attributes.shape[1])),
+        attribute_level="image", fingerprint="drawn",
+        factors=tuple(Factor(f"f{k}", tuple(map(str, range(column.max() + 1)))) for k, column in enumerate(factors.T)),
+    )  # fmt: skip
+    train = grid[cuts[0], :, 0, 0]
+    inputs = MetricInputs(splits[0], splits[1], splits[2], info, train.mean(0), 1 / train.std(0))
+    found = METRICS.get(name)(options or {}).run(inputs, 0)
+    found = [score for score in found if not {"factor", "attribute"} & score.detail.keys()]
+    return {(score.metric, score.detail.get("vectorisation"), score.detail.get("variant")): score for score in found}
+
+
+def disentanglement_scores() -> None:
+    """Every disentanglement score of the same factors, written into codes in four ways."""
+    generator = draw("disentanglement scores")
+    factors = generator.integers(0, 6, (3000, 3))
+    clean = (factors - 2.5) / 1.7
+    turn = np.linalg.qr(np.array([[1.0, 1, 0], [-1, 1, 0.4], [0.3, -0.2, 1]]))[0]
+    ways = {
+        "one code each": clean, "turned": clean @ turn, "two codes each": np.repeat(clean, 2, 1),
+        "noise": generator.standard_normal(clean.shape),
+    }  # fmt: skip
+    table: dict[str, dict[str, float]] = {}
+    for way, codes in ways.items():
+        noisy = codes + 0.1 * generator.standard_normal(codes.shape)
+        for name in ("mig", "sap", "modularity", "dci", "infomec", "irs", "factor-vae", "beta-vae", "explicitness"):
+            for (metric, kind, _), score in measured(name, noisy, factors=factors).items():
+                if kind == "pooled":
+                    table.setdefault(metric, {})[way] = score.value
+    shown = pd.DataFrame(table).T[list(ways)]
+    figure, axis = plt.subplots(figsize=(5.4, 4.4))
+    axis.imshow(shown, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), value in np.ndenumerate(shown.to_numpy()):
+        axis.text(column, row, f"{value:.2f}", ha="center", va="center", color="white" if value > 0.5 else "black")
+    axis.set_xticks(range(len(ways)), list(ways))
+    axis.set_yticks(range(len(shown)), list(shown.index))
+    axis.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
+    save(figure, "disentanglement-scores")
+
+
+def labels_needed() -> None:
+    """One attribute along one code and the same spread thinly over all of them: equal in the end, not on the way."""
+    generator = draw("labels")
+    figure, axis = plt.subplots(figsize=(4.8, 3.1))
+    for width, name, colour in ((4, "4 codes", BLUE), (64, "64 codes", ORANGE)):
+        codes = generator.standard_normal((3000, width))
+        attributes = (codes.sum(1, keepdims=True) / np.sqrt(width) > 0).astype(np.uint8)
+        found = {
+            metric: score for (metric, *_), score in measured("sample-efficiency", codes, attributes=attributes).items()
+        }
+        curve = found["sample_efficiency_average_precision"].detail["curve"]
+        told = f"{name}: {found['mdl_bits'].value:.2f} bits a label"
+        axis.semilogx([int(size) for size in curve], list(curve.values()), "o-", ms=3, color=colour, label=told)
+        axis.set_xticks([int(size) for size in curve], list(curve))
+    axis.set_xticks([], minor=True)
+    axis.set(xlabel="training images", ylabel="average precision of the probe")
+    axis.legend(fontsize=7, title="written in", title_fontsize=7)
+    save(figure, "labels-needed")
+
+
+def leakage() -> None:
+    """Two attributes of the data: on directions of their own, on one direction, and seldom apart."""
+    generator = draw("leakage")
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 2.9))
+    for axis, title, angle, together in zip(
+        axes, ("apart", "one direction", "apart, but they co-occur"), (90, 25, 90), (0.0, 0.0, 0.8), strict=True
+    ):
+        first = generator.integers(0, 2, 3000)
+        second = np.where(generator.random(3000) < together, first, generator.integers(0, 2, 3000))
+        turn = np.deg2rad(angle)
+        signs = 2.0 * np.stack([first, second], 1) - 1
+        codes = signs @ np.array([[1, 0], [np.cos(turn), np.sin(turn)]]) + 0.45 * generator.standard_normal((3000, 2))
+        attributes = np.stack([first, second], 1).astype(np.uint8)
+        leak = next(iter(measured("leakage", codes, attributes=attributes).values())).value
+        directions = measured("attribute-directions", codes, attributes=attributes)
+        cosine = next(score.value for (metric, *_), score in directions.items() if metric == "direction_cosine")
+        for value, colour in enumerate((GREY, BLUE, ORANGE, GREEN)):
+            axis.scatter(*codes[:800][2 * first[:800] + second[:800] == value].T, s=4, color=colour)
+        axis.set(xticks=[], yticks=[])
+        axis.set_title(f"{title}\nleakage {leak:.2f}, cosine {cosine:.2f}", fontsize=8)
+    save(figure, "leakage")
+
+
+def spread() -> None:
+    """Three clouds: how many Gaussians they look like, and how evenly they cover the plane."""
+    generator = draw("spread")
+    labels = generator.integers(0, 5, 2500)
+    angle = 2 * np.pi * labels / 5
+    blobs = 2 * np.stack([np.cos(angle), np.sin(angle)], 1) + 0.25 * generator.standard_normal((2500, 2))
+    clouds = {
+        "five clusters": blobs, "one Gaussian": generator.standard_normal((2500, 2)),
+        "evenly spread": generator.uniform(-1.7, 1.7, (2500, 2)),
+    }  # fmt: skip
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.1))
+    for axis, (title, points) in zip(axes, clouds.items(), strict=True):
+        fits = measured("gmm", points, {"components": [1, 5]}, labels=labels)
+        gain = fits["gmm_nll", None, "1 components"].value - fits["gmm_nll", None, "5 components"].value
+        even = measured("uniformity", points, {"maps": ["pca"]}, labels=labels)
+        entropy, gini = (even[name, None, "pca"].value for name in ("density_entropy", "density_gini"))
+        axis.scatter(*points.T, s=2, color=BLUE, alpha=0.5)
+        axis.set(xticks=[], yticks=[], aspect="equal", xlim=(-3.2, 3.2), ylim=(-3.2, 3.2))
+        axis.set_title(f"{title}\n5 Gaussians save {gain:.2f} nats\nentropy {entropy:.3f}, Gini {gini:.2f}", fontsize=8)
+    save(figure, "spread")
+
+
+def interpolation(images: np.ndarray) -> None:
+    """Halfway between neighbouring latents, decoded: for pixels a double exposure."""
+    figure, axes = plt.subplots(2, 3, figsize=(4.4, 3.4))
+    for row, (reference, name) in enumerate((("pixels?f=8", "pixels"), ("dct?f=8&d=12", "DCT, d = 12"))):
+        latents, decoded = coded(images, reference)
+        flat = latents.reshape(len(latents), -1)
+        first = 3
+        gaps = np.square(flat - flat[first]).sum(1)
+        second = int(np.argsort(gaps)[1])
+        tokenizer = vaebench.load_tokenizer(reference)
+        with torch.inference_mode():
+            half = torch.from_numpy((latents[[first]] + latents[[second]]) / 2)
+            middle = to_uint8(tokenizer.decode(half)).numpy()[0]
+        for axis, shown, title in zip(
+            axes[row], (decoded[first], middle, decoded[second]), ("latents", "halfway", "their neighbour"), strict=True
+        ):
+            axis.imshow(shown.transpose(1, 2, 0))
+            axis.set(xticks=[], yticks=[])
+            axis.set_title(title if row == 0 else "", fontsize=8)
+        axes[row, 0].set_ylabel(name, fontsize=8)
+    save(figure, "interpolation")
+
+
+def coverage() -> None:
+    """Samples of three generators against data of two clusters: what each measure notices."""
+    generator = draw("coverage")
+
+    def cloud(sides: np.ndarray, spread: float) -> np.ndarray:
+        centres = np.stack([2.0 * sides, np.zeros(len(sides))], 1)
+        return np.asarray(centres + spread * generator.standard_normal((len(sides), 2)))
+
+    both = generator.choice([-1, 1], 1000)
+    real = cloud(both, 0.6)
+    figure, axes = plt.subplots(1, 3, figsize=(7.2, 3.2))
+    for axis, (title, fake) in zip(axes, {
+        "one cluster missed": cloud(np.ones(1000), 0.6), "too little variety": cloud(both, 0.25),
+        "too much": cloud(both, 1.3),
+    }.items(), strict=True):  # fmt: skip
+        found = {name: float(values.mean()) for name, values in vars(manifold_scores(fake, real)).items()}
+        distance = frechet_from_samples(fake, real)
+        axis.scatter(*real.T, s=3, color=GREY, alpha=0.6)
+        axis.scatter(*fake.T, s=3, color=ORANGE, alpha=0.4)
+        axis.set(xticks=[], yticks=[], xlim=(-5, 5), ylim=(-3.5, 3.5))
+        told = ", ".join(f"{name} {found[name]:.2f}" for name in ("precision", "recall"))
+        more = ", ".join(f"{name} {found[name]:.2f}" for name in ("density", "coverage"))
+        axis.set_title(f"{title}\n{told}\n{more}\nFréchet distance {distance:.2f}", fontsize=8)
+    save(figure, "coverage")
+
+
 PICTURES = (
-    probes, disentanglement, neighbours, rank, velocity, two_references, small_samples, reconstruction, spatial,
-    spectrum, equivariance,
+    probes, labels_needed, leakage, disentanglement, disentanglement_scores, neighbours, rank, spread, velocity,
+    two_references, small_samples, coverage, reconstruction, spatial, spectrum, equivariance, interpolation,
 )  # fmt: skip
 
 

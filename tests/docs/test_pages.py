@@ -14,24 +14,10 @@ import vaebench
 from vaebench.cli.app import app
 from vaebench.core.errors import VaebenchError
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("tests/thirdparty/*/README.md"))]
-HOW_TO = ROOT / "docs" / "how-to"
+sys.path.insert(0, str(Path(__file__).parent))
+from pages import HOW_TO, PAGES, ROOT, blocks, commands
+
 CPU = vaebench.Context(device="cpu", workers=1)
-
-
-def blocks(page, language):
-    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
-
-
-def commands(page):
-    """Lines of a page that call vaebench, in code blocks."""
-    lines = "".join(blocks(page, "bash")).replace("\\\n", " ").splitlines()
-    lines += re.findall(r"^    (\S.*-m vaebench .*)$", page.read_text(), re.MULTILINE)
-    found = [re.search(r"(?:^|\$head\" )(?:.*-m )?\s*vaebench (.*)", line.split("#")[0].strip()) for line in lines]
-    return [f"vaebench {match[1].strip()}" for match in found if match]
-
-
 ALL = [(page, line) for page in PAGES for line in commands(page)]
 
 
@@ -95,7 +81,7 @@ def test_every_picture_of_the_concepts_is_shown_and_drawn_by_the_script():
 
 
 @pytest.fixture
-def written(tmp_path, monkeypatch):
+def written(tmp_path, monkeypatch, forgetful):
     """The code blocks of the how-to guides that begin with a file name, as files in the working folder."""
     for page in HOW_TO.glob("*.md"):
         for block in blocks(page, "python"):
@@ -131,40 +117,6 @@ def test_the_study_of_the_guide_is_valid(tmp_path):
     assert [entry.name for entry in spec.tokenizers] == ["kl-vae", "send-vae", "sd"]
     with pytest.raises(VaebenchError):  # its photographs and its last tokenizer are the reader's
         build_graph(spec)
-
-
-# What makes the walk through the guide short; it is the same walk.
-SHORT = {
-    "data show": "-o image_size=32 -o train=96 -o validation=48 -o test=48",
-    "train": "-o data.image_size=32 -o data.train=96 -o data.validation=48 -o data.test=48 -o steps=2 -o batch_size=8 "
-    "-o tensorboard=false --network nano",
-    "extract": "-o data.image_size=32 -o data.train=96 -o data.validation=48 -o data.test=48",
-    "reconstruct": "-o data.image_size=32 -o data.train=96 -o data.validation=48 -o data.test=48 -o bootstrap=5",
-    "generate": "-o sit.network.width=32 -o sit.network.depth=1 -o sit.network.heads=2 -o sit.batch_size=8 "
-    "-o sit.tensorboard=false -o sampling.samples=48 -o sampling.bootstrap=5 --steps 2,4 --nfe 2",
-    "card": "-o data.image_size=32 -o data.train=96 -o data.validation=48 -o data.test=48 -o reconstruct.bootstrap=5 "
-    "-o score.metrics=[spectrum]",
-}  # fmt: skip
-
-
-@pytest.mark.slow
-def test_the_walk_of_getting_started(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for line in commands(ROOT / "docs" / "getting-started.md"):
-        if "--dry-run" in line or line.startswith(("vaebench quickstart", "vaebench --install-completion")):
-            continue
-        words = shlex.split(line.replace(" --among runs/quickstart", " --among runs/generation"))[1:]
-        kind = next((kind for kind in SHORT if " ".join(words).startswith(kind)), None)
-        more = shlex.split(SHORT[kind]) if kind else []
-        if "--init" in words:
-            cut = more.index("--network")
-            more = more[:cut] + more[cut + 2 :]
-        if words[0] == "train":
-            more += ["-o", "options.width=32", "-o", "options.projector_hidden=32"] if words[1] == "send-vae" else []
-        result = CliRunner().invoke(app, [*words, *more])
-        assert result.exit_code == 0, f"{line}\n{result.output}"
-    assert (tmp_path / "runs" / "generation" / "report" / "report.html").is_file()
-    assert (tmp_path / "runs" / "send-vae-card" / "card.html").is_file()
 
 
 def test_the_reference_is_that_of_the_code():

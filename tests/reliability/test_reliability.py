@@ -238,8 +238,9 @@ def test_two_studies_on_one_cache_wait_for_each_other_and_inherit_from_the_dead(
     while not list((tmp_path / "cache").rglob(".*.partial/data.h5")):
         assert time.monotonic() < end
         time.sleep(0.002)
+    os.kill(first, signal.SIGSTOP)  # or it would end before the others begin, on a busy machine
     second, third = start(), start()
-    time.sleep(0.1)
+    time.sleep(0.3)
     os.kill(first, signal.SIGKILL)
     ended = {child: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (first, second, third)}
     assert ended == {first: -signal.SIGKILL, second: 0, third: 0}

@@ -316,3 +316,14 @@ def test_problems_reach_the_caveats(new_study: Callable, tmp_path: Path) -> None
     (problem,) = collect([folder]).problems
     assert "cannot be read" in problem
     assert "cannot be read" in said(report(folder, tmp_path / "out")[1])
+
+
+def test_what_no_score_could_be_had_for_is_said(new_study: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    for name in ("a", "b"):
+        notes = {"not_available": {"srss": "needs masks"} | ({"viv": "no class has enough"} if name == "b" else {})}
+        (writer.stage("score", name) / "notes.json").write_text(json.dumps(notes))
+    words = said(report(writer.finish(), tmp_path / "out")[1])
+    assert "srss: not available: needs masks viv: not available: no class has enough (b)" in words
+    reports.make_report([writer.folder], tmp_path / "md", formats=["md"])
+    assert "srss: not available: needs masks" in (tmp_path / "md" / "report.md").read_text()

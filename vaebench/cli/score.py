@@ -1,5 +1,6 @@
 """``vaebench score``."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +39,8 @@ def score(
 ) -> None:
     """Latent scores with intervals: disentanglement, readability, separability, spectrum, velocity ambiguity and more.
 
-    The result is kept in --output-dir (default: LATENTS-scores), with what was not available and why.
+    The result is kept in --output-dir (default: LATENTS-scores, with the names of the metrics if some are asked for),
+    with what was not available and why.
 
     Example: vaebench score runs/send-vae-latents --metrics lnc,viv,spectrum
     """
@@ -65,7 +67,7 @@ def score(
 
         stage_preview("score", settings)
         return
-    folder = output_dir or latents.with_name(f"{latents.name}-scores")
+    folder = output_dir or latents.with_name(_folder_name(latents.name, settings.get("metrics", [])))
     found = api.score(
         latents, folder, data=data, tokenizer=tokenizer, settings=settings, context=opt.context(device)
     )  # fmt: skip
@@ -74,3 +76,13 @@ def score(
     for name, why in read_json(folder / "notes.json")["not_available"].items():
         print(f"{name}: not available: {why}")
     opt.say(str(folder))
+
+
+def _folder_name(latents: str, metrics: list[str]) -> str:
+    """Another folder for other metrics, so that asking for one more is no clash with what is there."""
+    from vaebench.core.config import content_hash
+
+    names = "-".join(re.sub(r"[^\w-]+", "-", name.rpartition(":")[2]) for name in metrics)
+    if len(names) > 60:
+        names = content_hash(metrics)[:10]
+    return "-".join(filter(None, [latents, "scores", names]))

@@ -151,6 +151,8 @@ def input_hash(role: str, reference: str) -> str:
         MissingPath: nothing is there, and the role wants a path.
     """
     path = Path(reference)
+    if role in NAMED_ROLES and path.is_dir() and not _means_path(reference):
+        return _named_hash(reference)
     if (path / "stage.json").is_file():
         record = read_json(path / "stage.json")
         if record["kind"] != "train":
@@ -165,6 +167,16 @@ def input_hash(role: str, reference: str) -> str:
         return _with_code(content, read_json(spec).get("method")) if spec.is_file() else content
     if role not in NAMED_ROLES:
         raise MissingPath(f"{role.capitalize()} '{reference}' does not exist.")
+    return _named_hash(reference)
+
+
+def _means_path(reference: str) -> bool:
+    from vaebench.tokenizers import means_path
+
+    return means_path(reference)
+
+
+def _named_hash(reference: str) -> str:
     from vaebench.tokenizers import load_tokenizer
 
     weights, name = load_tokenizer(reference).spec.checkpoint_hash, reference.partition("?")[0]
@@ -318,7 +330,7 @@ def _work(
         "version": stage.version,
         "config": config.model_dump(mode="json"),
         "inputs": dict(hashes),
-        "references": {role: _absolute(reference) for role, reference in references.items()},
+        "references": {role: _absolute(role, reference) for role, reference in references.items()},
         "seconds": round(seconds, 3),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": context.torch_device(),
@@ -368,8 +380,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _absolute(reference: str) -> str:
-    return str(Path(reference).absolute()) if Path(reference).exists() else reference
+def _absolute(role: str, reference: str) -> str:
+    there = _means_path(reference) if role in NAMED_ROLES else Path(reference).exists()
+    return str(Path(reference).absolute()) if there else reference
 
 
 def _difference(record: Mapping[str, Any], stage: Stage[Any], config: Config, hashes: Mapping[str, str]) -> str:

@@ -18,6 +18,8 @@ from vaebench.metrics.probing.probe import ProbeConfig, probe
 from vaebench.metrics.probing.report import scores
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
 
+NEEDS = "needs attributes"
+
 
 class ProbeStageConfig(Config):
     """Which probes, the seed of their bootstrap, and what tells these scores from others of the same tokenizer (the
@@ -34,7 +36,8 @@ class ProbeStageConfig(Config):
 
 
 class ProbeStage(Stage[ProbeStageConfig]):
-    """Leaves the scores and ``notes.json``: what was excluded or deserves a word. Input: ``latents``."""
+    """Leaves the scores and ``notes.json``: what was excluded or deserves a word, and that data without attributes
+    allow no probe. Input: ``latents``."""
 
     kind = "probe"
     Config = ProbeStageConfig
@@ -47,6 +50,9 @@ class ProbeStage(Stage[ProbeStageConfig]):
             require_match(files["train"], file)
             if file.flipped.any() and name != "train":
                 raise DataError("Probes are scored on images as they are; these latents hold mirrored ones.")
+        if files["train"].attributes is None:
+            write_json(folder / "notes.json", {"not_available": {"probes": NEEDS}})
+            return []
         train, validation, test = (_arrays(file) for file in files.values())
         protocol = {
             "data": data.fingerprint,
@@ -79,6 +85,5 @@ class ProbeStage(Stage[ProbeStageConfig]):
 
 def _arrays(file: LatentFile) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means as stored (in memory if they fit) and attributes."""
-    if file.attributes is None:
-        raise DataError(f"Latents '{file.path}' have no attributes to probe.", "Use data with attributes.")
+    assert file.attributes is not None  # the file of the training split has some, and the files match
     return file.load().stored("mean"), file.attributes

@@ -14,6 +14,15 @@ if TYPE_CHECKING:
 
 # Both kinds share one door: methods that train a tokenizer, and ready-made tokenizers.
 TOKENIZERS = Registry("tokenizer", "vaebench.tokenizers")
+# A folder of a tokenizer holds one of these: of training, of vaebench, of diffusers, of a pipeline of it.
+_MARKS = ("tokenizer", "tokenizer.json", "config.json", "vae", "stage.json")
+
+
+def means_path(ref: str | Path) -> bool:
+    """Whether a reference is what lies at that path. A folder that only bears the name of a registered tokenizer, as
+    the sources of a package do, is not meant."""
+    path = Path(ref).expanduser()
+    return path.exists() and (str(ref) not in TOKENIZERS or any((path / mark).exists() for mark in _MARKS))
 
 
 def load_tokenizer(ref: str | Path, device: str = "cpu", **options: Any) -> "Tokenizer":

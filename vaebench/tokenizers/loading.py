@@ -13,7 +13,7 @@ from vaebench.core.config import Config
 from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName, suggest
 from vaebench.core.files import read_json
 from vaebench.core.plugins import load_object
-from vaebench.tokenizers import TOKENIZERS
+from vaebench.tokenizers import TOKENIZERS, means_path
 from vaebench.tokenizers.autoencoder import DiffusersTokenizer
 from vaebench.tokenizers.base import Tokenizer
 from vaebench.tokenizers.convert import CHECKPOINTS, convert_checkpoint
@@ -33,7 +33,8 @@ def load_tokenizer(ref: str | Path, device: str = "cpu", **options: Any) -> Toke
               AutoencoderKL, AutoencoderDC, AutoencoderTiny or AutoencoderRAE;
             - a checkpoint of latent diffusion's layout (.ckpt, .pt, .safetensors), with the option `stats` for its file
               of latent statistics: "vavae.pt?stats=latents_stats.pt" (see `vaebench.tokenizers.convert`);
-            - the registered name of a ready-made tokenizer, with options if it takes any: "dct?f=16&d=32";
+            - the registered name of a ready-made tokenizer, with options if it takes any: "dct?f=16&d=32"; it wins
+              over a folder of that name which holds no tokenizer;
             - "module:Class" or "path/file.py:Class", a Tokenizer class of your own;
             - a Hugging Face id such as "stabilityai/sd-vae-ft-mse", or "id@revision", fetched unless HF_HUB_OFFLINE
               is set.
@@ -51,7 +52,7 @@ def load_tokenizer(ref: str | Path, device: str = "cpu", **options: Any) -> Toke
         path, options = Path(text).expanduser(), {**given, **options}
     if path.is_file() and path.suffix in CHECKPOINTS:
         tokenizer = _load_checkpoint(path, options)
-    elif path.exists():
+    elif means_path(text):
         _refuse_options(text, options)
         tokenizer = _load_path(path)
     elif ":" in text:

@@ -112,3 +112,22 @@ def test_a_study_scores_where_its_file_says_so(smoke_file, tmp_path):
 def test_from_python(smoke_run):
     scores = vaebench.score(stage(smoke_run, "extract-kl-vae"), metrics=["spatial-structure"], context=Context("cpu"))
     assert {"lds", "rmsc"} <= {score.metric for score in scores}
+
+
+def test_other_metrics_go_to_another_folder(smoke_run, tmp_path):
+    latents = tmp_path / "latents"
+    shutil.copytree(stage(smoke_run, "extract-kl-vae"), latents)
+    for names in ("spectrum", "effective-rank", "effective-rank"):
+        result = run("score", latents, "--metrics", names)
+        assert result.exit_code == 0, result.output
+    assert {path.name for path in tmp_path.iterdir() if path.name[0] != "."} == {
+        "latents", "latents-scores-spectrum", "latents-scores-effective-rank",
+    }  # fmt: skip
+
+
+def test_a_decoder_of_other_weights_is_refused_before_a_sit_is_trained(smoke_run, tmp_path):
+    latents, other = stage(smoke_run, "extract-kl-vae"), stage(smoke_run, "train-send-vae")
+    result = run("generate", latents, "--tokenizer", other, "--output-dir", tmp_path / "generation")
+    assert result.exit_code == 2
+    assert "tokenizer" in result.output
+    assert not (tmp_path / "generation").exists()

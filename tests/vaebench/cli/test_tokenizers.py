@@ -1,6 +1,7 @@
 """`vaebench tokenizers` as a user meets it."""
 
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 from vaebench.cli.app import app
-from vaebench.tokenizers import TOKENIZERS, load_tokenizer
+from vaebench.stages.base import input_hash
+from vaebench.tokenizers import TOKENIZERS, load_tokenizer, means_path
 from vaebench.tokenizers.autoencoder import build_autoencoder
 from vaebench.tokenizers.base import LatentNormalisation
 from vaebench.tokenizers.ldm import ldm_name
@@ -151,6 +153,13 @@ def test_new_writes_a_package_that_keeps_the_contract(tmp_path: Path, monkeypatc
     installed = run("tokenizers", "check", name)
     assert installed.exit_code == 0, installed.output
     assert set(told(installed).values()) == {"pass"}
+    identity = input_hash("tokenizer", name)
+    # Where the package was written, its folder bears the tokenizer's name and is not meant by it.
+    shutil.copytree(folder, tmp_path / "here" / name)
+    monkeypatch.chdir(tmp_path / "here")
+    assert run("tokenizers", "check", name).exit_code == 0
+    assert not means_path(name)
+    assert input_hash("tokenizer", name) == identity
     load_tokenizer(name).save(tmp_path / "saved")
     assert load_tokenizer(tmp_path / "saved").spec == load_tokenizer(name).spec
     tests = [

@@ -9,6 +9,7 @@ from PIL import Image
 
 import vaebench
 from vaebench.core.errors import DataError, LatentFileError, MismatchError
+from vaebench.core.files import read_json
 from vaebench.stages import STAGES, VERSIONS
 from vaebench.stages.base import Context, execute
 
@@ -117,6 +118,10 @@ def test_data_without_attributes_cannot_be_probed(tmp_path):
     latents = vaebench.extract(tokenizer, data, tmp_path / "latents", context=CPU)
     with pytest.raises(DataError, match="no attributes"):
         vaebench.probe(latents, context=CPU)
+    # In a study this must not cost the rest.
+    left = execute(STAGES.get("probe")(), {}, {"latents": str(latents)}, tmp_path / "probe", CPU)
+    assert left.scores == []
+    assert read_json(left.folder / "notes.json") == {"not_available": {"probes": "needs attributes"}}
 
 
 def test_an_image_size_that_f_does_not_divide_is_refused(tmp_path):
