@@ -43,9 +43,18 @@ class _Group(TyperGroup):
         except VaebenchError as error:
             print(f"Error: {error}", file=sys.stderr)
             raise typer.Exit(2) from error
-        except KeyboardInterrupt as error:
+        except (Exception, KeyboardInterrupt) as error:
+            if not _interrupted(error):
+                raise
             print("Interrupted. The same command goes on where it was.", file=sys.stderr)
             raise typer.Exit(130) from error
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: an interrupted import or class body may raise one of its own from it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 app = typer.Typer(

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from vaebench.core.errors import ConfigError, VaebenchError
 from vaebench.core.files import disk_errors_said
+from vaebench.core.interruption import Interruptible
 from vaebench.core.locks import hold
 from vaebench.core.processes import process_count, process_index
 from vaebench.study.engines.job import Job, Needs, Outcome, make_job, tail
@@ -185,12 +186,15 @@ class _Run:
             stages=len(self._nodes), todo=len(self._needs),
         )  # fmt: skip
         try:
-            while self._ready or self._running or self._later:
-                self._bring_back_what_is_due()
-                self._start_what_fits(engine, threads)
-                for outcome in engine.wait(self._seconds_to_next()):
-                    self._take(engine, outcome)
-                self._write_index_sometimes()
+            with Interruptible() as interruption:
+                while self._ready or self._running or self._later:
+                    self._bring_back_what_is_due()
+                    self._start_what_fits(engine, threads)
+                    outcomes = engine.wait(self._seconds_to_next())
+                    interruption.check()
+                    for outcome in outcomes:
+                        self._take(engine, outcome)
+                    self._write_index_sometimes()
         finally:
             engine.stop()
             self._index.write()

@@ -371,8 +371,10 @@ class _Interruption:
             signal.signal(number, handler)
         self._previous = {}
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._put_back()
+        if self.asked and kind is None:  # in the moment after the last look
+            raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -68,6 +68,35 @@ def test_help_is_quick():
     assert min(seconds) < 0.8
 
 
+def test_interrupted_while_it_still_imports():
+    # The signal comes with the first import of the command line, from within, so that the moment is certain.
+    code = (
+        "import builtins, os, signal, sys\n"
+        "real = builtins.__import__\n"
+        "def hooked(name, *rest):\n"
+        "    if name == 'vaebench.cli.app': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return real(name, *rest)\n"
+        "from vaebench.cli import main\n"
+        "builtins.__import__ = hooked\n"
+        "main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "Interrupted.\n")
+
+
+def test_an_error_that_an_interruption_raised_is_an_interruption(monkeypatch):
+    def interrupted(*_):
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt as error:
+            raise RuntimeError("Error calling __set_name__") from error
+
+    monkeypatch.setattr("vaebench.study.spec.load_study", interrupted)
+    result = run("quickstart", "--dry-run")
+    assert (result.exit_code, result.exception.__class__) == (130, SystemExit)
+    assert "Interrupted" in result.output
+
+
 def test_lists():
     assert {line.split()[0] for line in run("data", "list").output.splitlines()} >= {
         "avatars",
