@@ -1,5 +1,5 @@
-"""Ctrl-C that is not lost. Python drops a KeyboardInterrupt that strikes within a destructor or a callback of C code: it
-prints "Exception ignored" and goes on."""
+"""Ctrl-C that is not lost. Python drops a KeyboardInterrupt that strikes within a destructor or a callback of C code:
+it prints "Exception ignored" and goes on."""
 
 import signal
 import threading
