@@ -48,7 +48,7 @@ from vaebench.generation.interpolants import INTERPOLANTS
 from vaebench.generation.repa import Projector, alignment_loss, features_as_tokens
 from vaebench.generation.sit import PRESETS, SiT, SiTConfig, drop_labels, sit_config
 from vaebench.tokenizers.base import LatentNormalisation
-from vaebench.tokenizers.method import Method, Objective, ObjectiveOutput, StepInputs, TeacherSpec
+from vaebench.tokenizers.method import Method, Objective, ObjectiveOutput, StepInputs, TeacherSpec, require_teacher
 from vaebench.training.batch_norm import LatentBatchNorm
 
 PATH = INTERPOLANTS["linear"]
@@ -173,10 +173,7 @@ class REPAE(Method):
         generator: torch.Generator,
     ) -> REPAEObjective:
         config = self.config
-        if teacher is None:
-            raise ConfigError(
-                "REPA-E aligns with a teacher, and none is given.", "Name one, such as efficientnet-lite0."
-            )
+        teacher = require_teacher(teacher, "REPA-E")
         if "tap" in config.network:
             raise ConfigError("network.tap is set by block.", "Set block.")
         known = config.initial_statistics

@@ -12,9 +12,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaebench.core.config import Config
-from vaebench.core.errors import ConfigError, MismatchError
+from vaebench.core.errors import MismatchError
 from vaebench.tokenizers.features import ResampleRule, patch_cosine, resample_features
-from vaebench.tokenizers.method import Method, Objective, ObjectiveOutput, StepInputs, TeacherSpec, initialised_by
+from vaebench.tokenizers.method import (
+    Method,
+    Objective,
+    ObjectiveOutput,
+    StepInputs,
+    TeacherSpec,
+    initialised_by,
+    require_teacher,
+)
 from vaebench.training.losses import adaptive_weight
 
 
@@ -109,9 +117,6 @@ class VAVAE(Method):
         teacher: TeacherSpec | None,
         generator: torch.Generator,
     ) -> VAVAEObjective:
-        if teacher is None:
-            raise ConfigError(
-                "VA-VAE aligns with a teacher, and none is given.", "Name one, such as efficientnet-lite0."
-            )
+        teacher = require_teacher(teacher, "VA-VAE")
         with initialised_by(generator):
             return VAVAEObjective(self.config, latent_channels, teacher.channels)

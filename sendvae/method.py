@@ -10,7 +10,7 @@ from sendvae.objective import AlignmentObjective, NormalisationRule
 from vaebench.core.config import Config
 from vaebench.core.errors import ConfigError
 from vaebench.tokenizers.features import ResampleRule
-from vaebench.tokenizers.method import Method, TeacherSpec, initialised_by
+from vaebench.tokenizers.method import Method, TeacherSpec, initialised_by, require_teacher
 
 
 class SendVAEConfig(Config):
@@ -72,10 +72,7 @@ class SendVAE(Method):
         generator: torch.Generator,
     ) -> AlignmentObjective:
         config = self.config
-        if teacher is None:
-            raise ConfigError(
-                "Send-VAE aligns with a teacher, and none is given.", "Name one, such as efficientnet-lite0."
-            )
+        teacher = require_teacher(teacher, "Send-VAE")
         width = config.width or default_width(teacher.channels)
         heads = config.heads or max(1, width // HEAD_WIDTH)
         if width % heads or width % 4:

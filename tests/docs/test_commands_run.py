@@ -90,14 +90,11 @@ def small_study() -> str:
 
 def published_checkpoints(root: Path) -> None:
     """Autoencoders of latent diffusion's layout, drawn at random, and latent statistics, as their authors keep them."""
-    network = runpy.run_path(str(ROOT / "tests" / "vaebench" / "tokenizers" / "conftest.py"))["LDMAutoencoder"]
-    state = network().state_dict()
+    network = runpy.run_path(str(TESTS / "vaebench" / "tokenizers" / "conftest.py"))["LDMAutoencoder"]
+    state, statistics = network().state_dict(), {"mean": torch.zeros(1, 6, 1, 1), "std": torch.ones(1, 6, 1, 1)}
     names = {name for page in SHOWN for line in commands(page) for name in re.findall(r"\S+\.(?:pt|ckpt)\b", line)}
     for name in names:
-        is_statistics = "stats" in name
-        torch.save(
-            {"mean": torch.zeros(1, 6, 1, 1), "std": torch.ones(1, 6, 1, 1)} if is_statistics else state, root / name
-        )
+        torch.save(statistics if "stats" in name else state, root / name)
 
 
 def inception(path: Path) -> None:
@@ -191,11 +188,11 @@ def options(values: dict[str, object]) -> list[str]:
 def shortened(words: list[str], root: Path) -> list[str]:
     """What is added to a command to make it short; what the reader set himself is left as it is."""
     kind = " ".join(words[:2]) if words[0] in {"study", "data", "tokenizers"} else words[0]
-    given = {word.partition("=")[0] for word in words}
     add: dict[str, object] = {}
-    avatars, prefix = "avatars" in words or "--data" not in words, "" if kind.startswith("data") else "data."
+    of_data = kind.startswith("data")
+    avatars, prefix = "avatars" in words or not (of_data or "--data" in words), "" if of_data else "data."
     if kind in {"train", "extract", "reconstruct", "card", "data show", "data prepare"}:
-        if avatars if kind[:4] != "data" else "avatars" in words:
+        if avatars:
             add |= {f"{prefix}{key}": value for key, value in IMAGES.items()}
         elif {"photos/", "path/to/images", "table.csv"} & set(words):
             add |= {f"{prefix}image_size": 32}
@@ -213,8 +210,8 @@ def shortened(words: list[str], root: Path) -> list[str]:
         )
     if "smoke/paper-table1" in words:
         add |= paper_standins(root)
-    more = [word for word in options(add) if word == "-o" or word.partition("=")[0] not in given]
-    more = [a for i, a in enumerate(more) if a != "-o" or (i + 1 < len(more) and more[i + 1] != "-o")]
+    given = {word.partition("=")[0] for word in words}
+    more = options({key: value for key, value in add.items() if key not in given})
     if kind == "train":
         more += ["--network", "nano"] if "--init" not in words and "--network" not in words else []
     if kind == "study run" and "paper-table1" in words:
@@ -254,9 +251,9 @@ def test_every_command_of_the_pages_runs(line, request, world, forgetful):
     address = request.getfixturevalue("cluster") if "--address" in line else ""
     words = shlex.split(as_here(line, world, address))[1:]
     words += shortened(words, world)
-    if made(line):
-        folder = words[words.index("--output-dir") + 1] if "--output-dir" in words else words[2]
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = words[words.index("--output-dir") + 1] if "--output-dir" in words else None
+    if made(line) and (folder or "new" in words):
+        shutil.rmtree(folder or words[2], ignore_errors=True)
     if re.search(r"example-|my-tokenizer", line) and "new" not in words:
         code = "import sys; from vaebench.cli import main; sys.exit(main())"
         environment = {**os.environ, "PYTHONPATH": str(request.getfixturevalue("site"))}
@@ -266,10 +263,10 @@ def test_every_command_of_the_pages_runs(line, request, world, forgetful):
         result = CliRunner().invoke(app, words)
         assert result.exit_code == 0, f"{shlex.join(words)}\n{result.output}"
     if words[:1] == ["extract"] and not Path("runs/latents").exists():
-        shutil.copytree(words[words.index("--output-dir") + 1], "runs/latents")
+        shutil.copytree(folder, "runs/latents")
 
 
-def test_the_commands_were_enough():
+def test_the_commands_were_enough(world):
     assert len(LINES) > 80
-    assert Path("runs/quickstart/report/report.html").is_file()
-    assert Path("runs/send-vae-card/card.html").is_file()
+    assert (world / "runs" / "quickstart" / "report" / "report.html").is_file()
+    assert (world / "runs" / "send-vae-card" / "card.html").is_file()

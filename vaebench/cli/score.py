@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,7 +67,7 @@ def score(
 
         stage_preview("score", settings)
         return
-    folder = output_dir or latents.with_name(_folder_name(latents.name, settings.get("metrics", [])))
+    folder = output_dir or latents.with_name(_folder_name(latents.name, settings.get("metrics")))
     found = api.score(
         latents, folder, data=data, tokenizer=tokenizer, settings=settings, context=opt.context(device)
     )  # fmt: skip
@@ -78,11 +78,13 @@ def score(
     opt.say(str(folder))
 
 
-def _folder_name(latents: str, metrics: list[str]) -> str:
-    """Another folder for other metrics, so that asking for one more is no clash with what is there."""
+def _folder_name(latents: str, metrics: Any) -> str:
+    """Another folder for other metrics, so that asking for one more is no clash with what is there; what is no list of
+    names is refused later, by the stage."""
     from vaebench.core.config import content_hash
 
-    names = "-".join(re.sub(r"[^\w-]+", "-", name.rpartition(":")[2]) for name in metrics)
+    asked = metrics if isinstance(metrics, list) else []
+    names = "-".join(re.sub(r"[^\w-]+", "-", str(name).rpartition(":")[2]) for name in asked)
     if len(names) > 60:
         names = content_hash(metrics)[:10]
     return "-".join(filter(None, [latents, "scores", names]))

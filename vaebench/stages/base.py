@@ -40,6 +40,7 @@ from vaebench.core.processes import process_count, process_index
 from vaebench.core.scores import Score, read_scores, write_scores
 from vaebench.stages import VERSIONS
 from vaebench.stages.processes import Processes, wait_until
+from vaebench.tokenizers import TOKENIZERS, load_tokenizer, means_path
 
 C = TypeVar("C", bound=Config)
 
@@ -151,8 +152,11 @@ def input_hash(role: str, reference: str) -> str:
         MissingPath: nothing is there, and the role wants a path.
     """
     path = Path(reference)
-    if role in NAMED_ROLES and path.is_dir() and not _means_path(reference):
-        return _named_hash(reference)
+    if role in NAMED_ROLES and not (path.exists() and means_path(reference)):
+        weights, name = load_tokenizer(reference).spec.checkpoint_hash, reference.partition("?")[0]
+        identity = content_hash({"tokenizer": reference, "weights": weights})
+        code = code_of(name) if is_reference(name) else ""
+        return content_hash({"identity": identity, "code": code}) if code else _with_code(identity, name)
     if (path / "stage.json").is_file():
         record = read_json(path / "stage.json")
         if record["kind"] != "train":
@@ -165,24 +169,7 @@ def input_hash(role: str, reference: str) -> str:
         content = content_hash({str(p.relative_to(path)): sha256_file(p) for p in files})
         spec = path / "tokenizer.json"
         return _with_code(content, read_json(spec).get("method")) if spec.is_file() else content
-    if role not in NAMED_ROLES:
-        raise MissingPath(f"{role.capitalize()} '{reference}' does not exist.")
-    return _named_hash(reference)
-
-
-def _means_path(reference: str) -> bool:
-    from vaebench.tokenizers import means_path
-
-    return means_path(reference)
-
-
-def _named_hash(reference: str) -> str:
-    from vaebench.tokenizers import load_tokenizer
-
-    weights, name = load_tokenizer(reference).spec.checkpoint_hash, reference.partition("?")[0]
-    identity = content_hash({"tokenizer": reference, "weights": weights})
-    code = code_of(name) if is_reference(name) else ""
-    return content_hash({"identity": identity, "code": code}) if code else _with_code(identity, name)
+    raise MissingPath(f"{role.capitalize()} '{reference}' does not exist.")
 
 
 def _with_code(identity: str, name: Any, already: str = "") -> str:
@@ -191,8 +178,6 @@ def _with_code(identity: str, name: Any, already: str = "") -> str:
     ``already`` is the code that the identity covers. A name that is not registered, as of a method that is not
     installed, has no code: such a folder is read as diffusers'.
     """
-    from vaebench.tokenizers import TOKENIZERS
-
     code = TOKENIZERS.code(name) if name in TOKENIZERS else ""
     return identity if code == already or not code else content_hash({"identity": identity, "code": code})
 
@@ -381,7 +366,7 @@ def machine() -> dict[str, Any]:
 
 
 def _absolute(role: str, reference: str) -> str:
-    there = _means_path(reference) if role in NAMED_ROLES else Path(reference).exists()
+    there = means_path(reference) if role in NAMED_ROLES else Path(reference).exists()
     return str(Path(reference).absolute()) if there else reference
 
 

@@ -50,7 +50,7 @@ class ProbeStage(Stage[ProbeStageConfig]):
             require_match(files["train"], file)
             if file.flipped.any() and name != "train":
                 raise DataError("Probes are scored on images as they are; these latents hold mirrored ones.")
-        if files["train"].attributes is None:
+        if any(file.attributes is None for file in files.values()):
             write_json(folder / "notes.json", {"not_available": {"probes": NEEDS}})
             return []
         train, validation, test = (_arrays(file) for file in files.values())
@@ -85,5 +85,5 @@ class ProbeStage(Stage[ProbeStageConfig]):
 
 def _arrays(file: LatentFile) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means as stored (in memory if they fit) and attributes."""
-    assert file.attributes is not None  # the file of the training split has some, and the files match
+    assert file.attributes is not None  # `run` has looked
     return file.load().stored("mean"), file.attributes

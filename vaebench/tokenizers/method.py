@@ -21,6 +21,7 @@ from torch.nn import functional
 
 from vaebench.core.config import Config as BaseConfig
 from vaebench.core.config import build as validated
+from vaebench.core.errors import ConfigError
 from vaebench.tokenizers.base import LatentNormalisation, Posterior, Tokenizer, TrainableTokenizer
 
 if TYPE_CHECKING:
@@ -123,6 +124,19 @@ class Objective(nn.Module, ABC):
     def normalisation(self) -> LatentNormalisation | None:
         """The normalisation of latents that the trained tokenizer is to publish in its spec; by default none."""
         return None
+
+
+def require_teacher(teacher: TeacherSpec | None, method: str) -> TeacherSpec:
+    """The teacher of a method that aligns with one.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if teacher is None:
+        raise ConfigError(
+            f"{method} aligns with a teacher, and none is given.", "Name one, such as efficientnet-lite0."
+        )
+    return teacher
 
 
 class Method(ABC):

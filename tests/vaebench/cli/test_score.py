@@ -131,3 +131,11 @@ def test_a_decoder_of_other_weights_is_refused_before_a_sit_is_trained(smoke_run
     assert result.exit_code == 2
     assert "tokenizer" in result.output
     assert not (tmp_path / "generation").exists()
+
+
+@pytest.mark.parametrize("wrong", ["null", "spectrum", "[1]", "{a: b}"])
+def test_metrics_that_are_no_list_of_names_are_refused(smoke_run, tmp_path, wrong):
+    shutil.copytree(stage(smoke_run, "extract-kl-vae"), tmp_path / "latents")
+    result = run("score", tmp_path / "latents", "-o", f"metrics={wrong}")
+    assert result.exit_code == 2, result.output
+    assert "metrics" in result.output
