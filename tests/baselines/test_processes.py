@@ -37,9 +37,11 @@ sys.path.insert(0, {here!r})
 import torch
 torch.set_num_threads(1)
 from conftest import Bench
+from vaebench.core.processes import leave_group
 from vaebench.tokenizers import TOKENIZERS
 for folder, (name, config) in {settings!r}.items():
     Bench().train(TOKENIZERS.get(name)(config), Path({folder!r}) / folder, checkpoint_every=None)
+leave_group()
 """
 
 

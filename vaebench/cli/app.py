@@ -31,7 +31,7 @@ from vaebench.cli.plugins import take_plugins
 from vaebench.core.errors import VaebenchError
 from vaebench.core.memory import keep_freed_memory
 from vaebench.core.offline import go_offline
-from vaebench.core.processes import process_index
+from vaebench.core.processes import leave_group, process_index
 
 
 class _Group(TyperGroup):
@@ -107,10 +107,14 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
     warnings.formatwarning = _plain_warning  # a user wants the message, not the line of our code
-    if process_index() == 0:
-        app()
-        return
-    # The first of several launched processes speaks for all; errors are heard from each.
-    warnings.simplefilter("ignore")
-    with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
-        app()
+    try:
+        if process_index() == 0:
+            app()
+        else:  # the first of several launched processes speaks for all; errors are heard from each
+            warnings.simplefilter("ignore")
+            with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+                app()
+    except SystemExit as end:
+        if not end.code:  # others may wait for one that failed, and it must not wait for them
+            leave_group()
+        raise

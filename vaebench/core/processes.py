@@ -1,6 +1,7 @@
 """Which process this is, as a launcher (``accelerate launch``, ``torchrun``) says it in the environment."""
 
 import os
+import sys
 
 
 def process_index() -> int:
@@ -11,3 +12,10 @@ def process_index() -> int:
 def process_count() -> int:
     """How many processes were launched together, 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def leave_group() -> None:
+    """End torch's process group, if there is one: gloo's threads may abort an interpreter that ends on them."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

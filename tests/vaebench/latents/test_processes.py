@@ -14,6 +14,7 @@ from vaebench.latents import LatentFile, extract_latents, verify
 SCRIPT = """
 import os, runpy, signal, sys
 from accelerate import Accelerator
+from vaebench.core.processes import leave_group
 from vaebench.latents import extract_latents
 
 conftest, path, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -32,6 +33,7 @@ extract_latents(
     processes=Accelerator(cpu=True),
 )
 print("encoded", tokenizer.calls)
+leave_group()
 """
 
 

@@ -1,6 +1,11 @@
 """A small network that uses dropout and batch norm, trained on data drawn per step."""
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -44,3 +49,26 @@ def accelerator() -> Accelerator:
 @pytest.fixture
 def toy() -> type[Toy]:
     return Toy
+
+
+@pytest.fixture
+def in_two_processes() -> Callable[[str], None]:
+    """Runs a program in two processes of one gloo group."""
+
+    def run(code: str) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        head = "import torch.distributed as dist\ndist.init_process_group('gloo')\n"
+        tail = "\nfrom vaebench.core.processes import leave_group\nleave_group()\n"
+        running = []
+        for rank in range(2):
+            place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            environment = os.environ | place | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+            command = [sys.executable, "-c", head + code + tail]
+            running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
+        for process in running:
+            _, errors = process.communicate(timeout=100)
+            assert process.returncode == 0, errors.decode()
+
+    return run

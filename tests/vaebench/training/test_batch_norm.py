@@ -1,7 +1,3 @@
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -58,7 +54,6 @@ import torch
 import torch.distributed as dist
 from test_batch_norm import batches
 from vaebench.training.batch_norm import LatentBatchNorm
-dist.init_process_group("gloo")
 rank = dist.get_rank()
 norm, found = LatentBatchNorm(6), []
 for batch in batches():
@@ -71,19 +66,8 @@ torch.save([*found, norm.mean, norm.variance], {path!r} + str(rank))
 """
 
 
-def test_two_processes_have_the_statistics_and_gradients_of_one(tmp_path):
-    code = PROCESS.format(here=str(Path(__file__).parent), path=str(tmp_path / "found"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = []
-    for rank in range(2):
-        place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        environment = os.environ | place | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-        running.append(subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE))
-    for process in running:
-        _, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors.decode()
+def test_two_processes_have_the_statistics_and_gradients_of_one(tmp_path, in_two_processes):
+    in_two_processes(PROCESS.format(here=str(Path(__file__).parent), path=str(tmp_path / "found")))
     *first, mean, variance = torch.load(tmp_path / "found0")
     *second, _, _ = torch.load(tmp_path / "found1")
     norm, expected = LatentBatchNorm(6), []

@@ -1,7 +1,3 @@
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -32,7 +28,6 @@ import torch.distributed as dist
 sys.path.insert(0, {here!r})
 from test_collectives import batch, loss
 from vaebench.training.collectives import gather_rows, mean_with_graph
-dist.init_process_group("gloo")
 rank = dist.get_rank()
 rows = batch()[3 * rank : 3 * rank + 3].clone().requires_grad_()
 everything, start = gather_rows(rows)
@@ -45,19 +40,8 @@ torch.save([everything.detach(), first.detach(), gathered, second.detach(), rows
 """
 
 
-def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path) -> None:
-    code = PROCESS.format(here=str(Path(__file__).parent), path=str(tmp_path / "found"))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = []
-    for rank in range(2):
-        place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        environment = os.environ | place | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
-        running.append(subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE))
-    for process in running:
-        _, errors = process.communicate(timeout=100)
-        assert process.returncode == 0, errors.decode()
+def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path, in_two_processes) -> None:
+    in_two_processes(PROCESS.format(here=str(Path(__file__).parent), path=str(tmp_path / "found")))
     found = [torch.load(tmp_path / f"found{rank}") for rank in range(2)]
 
     whole = batch().requires_grad_()

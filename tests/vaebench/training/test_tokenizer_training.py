@@ -354,8 +354,10 @@ from pathlib import Path
 sys.path.insert(0, {here!r})
 import torch
 import test_tokenizer_training as t
+from vaebench.core.processes import leave_group
 torch.set_num_threads(1)
 t.train(Path({folder!r}), t.config(**{settings}), t.{method}(), t.Photographs(size={size}))
+leave_group()
 """
 
 
