@@ -68,11 +68,14 @@ class Rows:
     def blocks(self, dtype: torch.dtype = torch.float32, columns: int = 0) -> Iterator[tuple[slice, Tensor]]:
         """Yield (rows, block of shape (rows, width)); ``columns`` is the width of what the caller computes per row."""
         n, width = self.shape
+        cache = self._cache if dtype == torch.float32 else None
+        if cache is None:  # what is read may be wider than what the transform leaves
+            width = max(width, math.prod(self.source.shape[1:]))
         step = max(BLOCK_ELEMENTS // (width + columns), 1)
         for start in range(0, n, step):
             rows = slice(start, min(start + step, n))
-            if self._cache is not None and dtype == torch.float32:
-                yield rows, self._cache[rows]
+            if cache is not None:
+                yield rows, cache[rows]
             else:
                 block = torch.from_numpy(np.require(self.source[rows], requirements=["C", "W"]))
                 yield rows, self.transform(block.to(self.device, dtype))

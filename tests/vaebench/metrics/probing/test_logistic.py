@@ -149,6 +149,23 @@ def test_blocks_and_groups_do_not_change_the_optimum(monkeypatch, tmp_path):
     np.testing.assert_allclose(parts.losses, whole.losses, rtol=1e-9)
 
 
+def test_blocks_are_bounded_by_what_is_read_not_by_what_is_left(monkeypatch):
+    class Counted:
+        shape = (1000, 4, 5, 5)
+        most = 0
+
+        def __getitem__(self, index):
+            values = np.zeros((index.stop - index.start, *self.shape[1:]), np.float32)
+            self.most = max(self.most, values.size)
+            return values
+
+    monkeypatch.setattr(rows, "BLOCK_ELEMENTS", 3000)
+    source = Counted()
+    pooled = rows.Rows(source, lambda block: block.flatten(2).mean(2), 4)
+    assert sum(len(block) for _, block in pooled.blocks()) == 1000
+    assert source.most <= 3000
+
+
 def test_gap_is_honest_when_cut_short():
     x, y = problem(400, 50, 3, separable=True)
     fit = fit_logistic(x, y, [100.0], max_passes=3)
