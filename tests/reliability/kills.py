@@ -143,9 +143,9 @@ def start(study: Path, root: Path, words: list[str], forked: bool) -> Any:
 
 
 def run_killed(
-    study: Path, root: Path, words: list[str], seconds: float, draw: random.Random, kills: int, forked: bool = False
+    study: Path, root: Path, words: list[str], within: float, draw: random.Random, kills: int, forked: bool = False
 ) -> int:
-    """Run the study, killing it after a random part of its time; returns how many kills it took until it got through.
+    """Run the study, killing it ``within`` seconds of each start; returns how many kills it took until it got through.
 
     A kill counts only when it found the process at work. The last start, after ``kills`` of them, is left alone.
     """
@@ -153,7 +153,7 @@ def run_killed(
     while struck < kills:
         process = start(study, root, words, forked)
         try:
-            if process.wait(draw.uniform(0.0 if forked else 0.2, 0.8) * seconds) != 0:
+            if process.wait(draw.uniform(0.0 if forked else 0.25, 1.0) * within) != 0:
                 raise RuntimeError("The study failed by itself.")
             return struck
         except subprocess.TimeoutExpired:
@@ -164,12 +164,18 @@ def run_killed(
     return struck
 
 
-def campaign(study: Path, folder: Path, kills: int, seed: int, words: list[str], forked: bool = True) -> Tally:
-    """Kill studies in ``folder`` until so many kills are counted, and compare each finished one."""
+def campaign(
+    study: Path, folder: Path, kills: int, seed: int, words: list[str], forked: bool = True, within: float | None = None
+) -> Tally:
+    """Kill studies in ``folder`` until so many kills are counted, and compare each finished one.
+
+    Kills come ``within`` so many seconds of a start; by default within four fifths of the whole study's time.
+    """
     draw, tally = random.Random(seed), Tally()
     seconds = run_whole(study, folder / "alone", words)
     if forked:
         load_everything()
+    if forked and within is None:
         began = time.monotonic()
         if start(study, folder / "timed", words, forked).wait() != 0:
             raise RuntimeError("The study failed by itself.")
@@ -178,7 +184,7 @@ def campaign(study: Path, folder: Path, kills: int, seed: int, words: list[str],
     expected = artefacts(folder / "alone")
     while tally.kills < kills:
         root = folder / f"killed-{tally.studies}"
-        struck = run_killed(study, root, words, seconds, draw, kills - tally.kills, forked)
+        struck = run_killed(study, root, words, within or 0.8 * seconds, draw, kills - tally.kills, forked)
         subprocess.run(command(study, root, action="clean"), check=True, capture_output=True)
         problems = [f"{root.name}: {name} differs" for name in differences(root, expected)]
         problems += [f"{root.name}: {name} is left over" for name in left_over(root)]
@@ -202,6 +208,9 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="a new interpreter each time, not a fork")
     parser.add_argument("--study", type=Path, help="study file; default: one of a few seconds")
     parser.add_argument(
+        "--within", type=float, help="seconds of a start; default: four fifths of the whole study's time"
+    )
+    parser.add_argument(
         "--run", nargs=argparse.REMAINDER, default=[], help="options of study run (--jobs 2 --threads 1)"
     )
     given = parser.parse_args()
@@ -209,7 +218,9 @@ def main() -> int:
         folder = Path(name)
         study = given.study or write_tiny(folder / "tiny.yaml")
         began = time.monotonic()
-        tally = campaign(study, folder, given.kills, given.seed, ["--device", "cpu", *given.run], not given.fresh)
+        tally = campaign(
+            study, folder, given.kills, given.seed, ["--device", "cpu", *given.run], not given.fresh, given.within
+        )
     print(json.dumps({"kills": tally.kills, "studies": tally.studies, "problems": len(tally.problems),
                       "seconds": round(time.monotonic() - began)}))  # fmt: skip
     print("\n".join(tally.problems))
