@@ -2,6 +2,7 @@
 
     python tests/benchmarks/disentanglement.py [--samples 10000] [--codes 512] [--factors 10] [--pairs 64]
     python tests/benchmarks/disentanglement.py --only dci --dci-codes 512 --dci-factors 3      # half an hour
+    python tests/benchmarks/disentanglement.py --only irs      # the score with its interval, against the score alone
 
 The rivals call scikit-learn once for every code and factor, as disentanglement_lib and disent do; that is measured on
 some of the pairs and scaled up. For DCI the rival is scikit-learn's gradient boosting with its defaults, factor by
@@ -21,6 +22,7 @@ from sklearn.svm import LinearSVC
 
 from vaebench.metrics.disentanglement.dci import DCIConfig, boosted
 from vaebench.metrics.disentanglement.information import counted_information, discretise, mig
+from vaebench.metrics.disentanglement.interventional import robustness, robustness_without
 from vaebench.metrics.disentanglement.sap import predictability
 
 Timed = tuple[float, float, Any]
@@ -53,7 +55,7 @@ def main() -> None:
         ("dci-factors", 1),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--only", choices=("mig", "sap", "dci"))
+    parser.add_argument("--only", choices=("mig", "sap", "dci", "irs"))
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     truth = np.stack([rng.integers(0, size, args.samples) for size in rng.integers(2, 11, args.factors)], 1)
@@ -97,6 +99,12 @@ def main() -> None:
     if args.only in (None, "sap"):
         ours, plain = in_turns([ours_sap, plain_sap], args.repeats)
         report("SAP", ours, plain, scale, differences(ours[2].scores, plain[2]))
+    if args.only in (None, "irs"):
+        member = rng.permutation(args.samples) % 5
+        both, alone = in_turns(
+            [lambda: robustness_without(codes, truth, member), lambda: robustness(codes, truth)], args.repeats
+        )
+        print(f"  IRS: {alone[0]:.2f} s ({alone[1]:.2f}), with its jackknife {both[0] / alone[0]:.2f} x as long")
     if args.only in (None, "dci"):
         defaults = DCIConfig()
         part = np.ascontiguousarray(codes[:, : args.dci_codes])

@@ -67,8 +67,19 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"vaebench {version('vaebench')}")
+        raise typer.Exit
+
+
 @app.callback()
 def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
     offline: Annotated[
         bool,
         typer.Option("--offline", help="Download nothing, as with HF_HUB_OFFLINE=1: weights must be here already."),

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import pytest
 import typer
@@ -49,6 +50,12 @@ def test_every_working_command_takes_the_common_options(path):
     names = {name for parameter in command.params for name in parameter.opts}
     assert {"--device", "--seed", "--output-dir"} <= names
     assert {"--config", "-o"} <= names or path == ("quickstart",)
+
+
+def test_version_is_that_of_the_package():
+    result = run("--version")
+    assert result.exit_code == 0
+    assert result.output == f"vaebench {version('vaebench')}\n"
 
 
 def test_help_imports_nothing_heavy():

@@ -95,23 +95,83 @@ def robustness(codes: np.ndarray, factors: np.ndarray, quantile: float = 0.99, m
     Raises:
         DataError: constant codes.
     """
-    deviation = np.abs(codes - codes.mean(0)).max(0)
-    alive = deviation > 0
-    if not alive.any():
-        raise DataError("All codes are constant.", "Check the tokenizer.")
-    shares = np.full((factors.shape[1], int(alive.sum())), np.inf)
-    x = codes[:, alive]
-    for k, column in enumerate(factors.T):
-        values, counts = np.unique(column, return_counts=True)
-        found = [
-            np.quantile(np.abs(rows - rows.mean(0)), quantile, axis=0)
-            for rows in (x[column == value] for value in values[counts >= minimum])
+    return float(_robustness(codes, factors, np.zeros(len(codes), int), np.ones((1, 1), bool), quantile, minimum)[0])
+
+
+def robustness_without(
+    codes: np.ndarray, factors: np.ndarray, member: np.ndarray, quantile: float = 0.99, minimum: int = 10
+) -> tuple[float, np.ndarray]:
+    """IRS, and IRS without each of the groups 0 to G - 1 of images that ``member`` (n,) names: (G,).
+
+    All in little more time than the first alone: the largest deviations are among the tails of the groups, which are
+    looked for once.
+    """
+    groups = int(member.max()) + 1
+    kept = np.concatenate([np.ones((1, groups), bool), ~np.eye(groups, dtype=bool)])
+    values = _robustness(codes, factors, member, kept, quantile, minimum)
+    return float(values[0]), values[1:]
+
+
+def _robustness(
+    codes: np.ndarray, factors: np.ndarray, member: np.ndarray, kept: np.ndarray, quantile: float, minimum: int
+) -> np.ndarray:
+    """IRS (S,) of unions of groups of images: ``kept`` (S, G) says which groups are in which."""
+    x, groups = np.ascontiguousarray(codes.T), range(kept.shape[1])
+    parts = [x[:, member == group] for group in groups]
+    mean = _means(parts, kept)
+    deviation = np.stack(
+        [
+            np.max([np.abs(end(parts[g], 1) - centre) for g in groups if inside[g] for end in (np.min, np.max)], axis=0)
+            for inside, centre in zip(kept, mean, strict=True)
         ]
-        if found:
-            shares[k] = np.mean(found, axis=0) / deviation[alive]
-    if not np.isfinite(shares).any():
+    )
+    if not deviation.any(1).all():
+        raise DataError("All codes are constant.", "Check the tokenizer.")
+    shares = np.full((len(kept), factors.shape[1], len(x)), np.inf)
+    for k, column in enumerate(factors.T):
+        found: list[list[np.ndarray]] = [[] for _ in kept]
+        for value in np.unique(column):
+            parts = [x[:, (column == value) & (member == group)] for group in groups]
+            counts = np.array([part.shape[1] for part in parts])
+            # So many of the largest and of the smallest hold what a quantile of any union needs.
+            ends = [_ends(part, int(counts.sum() * (1 - quantile)) + 3) for part in parts]
+            large = np.flatnonzero(kept @ counts >= minimum)
+            for union, centre in zip(large, _means(parts, kept[large]), strict=True):
+                candidates = np.concatenate([ends[group] for group in groups if kept[union, group]], 1)
+                found[union].append(
+                    _upper_quantile(np.abs(candidates - centre[:, None]), kept[union] @ counts, quantile)
+                )
+        for union, quantiles in enumerate(found):
+            if quantiles:
+                spread = deviation[union]
+                shares[union, k] = np.divide(np.mean(quantiles, 0), spread, out=np.zeros_like(spread), where=spread > 0)
+    if not np.isfinite(shares).any((1, 2)).all():
         raise TooFewSamples(f"No factor has a value with {minimum} images.", "Give more images.")
-    return float(np.average(1 - shares.min(0), weights=deviation[alive]))
+    return np.average(1 - shares.min(1), axis=1, weights=deviation)
+
+
+def _means(parts: list[np.ndarray], kept: np.ndarray) -> np.ndarray:
+    """Means (S, D) of unions of groups (D, n_g)."""
+    sums, counts = np.stack([part.sum(1) for part in parts]), np.array([part.shape[1] for part in parts])
+    return np.asarray(kept @ sums / (kept @ counts)[:, None])
+
+
+def _ends(part: np.ndarray, count: int) -> np.ndarray:
+    """The ``count`` smallest and largest values of every row (D, n), in no order; all, where there are no more."""
+    size = part.shape[1]
+    if size <= 2 * count:
+        return part
+    ordered = np.partition(part, (count - 1, size - count), axis=1)
+    return np.concatenate([ordered[:, :count], ordered[:, -count:]], 1)
+
+
+def _upper_quantile(largest: np.ndarray, count: int, quantile: float) -> np.ndarray:
+    """Quantile of every row of ``count`` values, of which ``largest`` (D, m) holds the largest."""
+    below, fraction = divmod((count - 1) * quantile, 1)
+    first = largest.shape[1] - count + int(below)
+    second = min(first + 1, largest.shape[1] - 1)
+    ordered = np.partition(largest, sorted({first, second}), axis=1)
+    return np.asarray(ordered[:, first] + fraction * (ordered[:, second] - ordered[:, first]))
 
 
 class InterventionalConfig(CodesConfig):
@@ -220,14 +280,8 @@ class IRS(CodesMetric):
     def of_codes(self, codes: Codes, found: Targets, seed: int) -> list[Number]:
         cfg = self.config
         require_finite(codes.train)
-        value = robustness(codes.train, found.train, cfg.quantile, cfg.minimum)
         member = numpy_generator(seed, self.name, "groups").permutation(len(codes.train)) % cfg.groups
-        without = np.array(
-            [
-                robustness(codes.train[member != group], found.train[member != group], cfg.quantile, cfg.minimum)
-                for group in range(cfg.groups)
-            ]
-        )
+        value, without = robustness_without(codes.train, found.train, member, cfg.quantile, cfg.minimum)
         half = half_width(jackknife_error(without), cfg.groups)
         interval = "95% by Student's t, jackknife over groups of samples"
         grid = found.kind == "factors" and complete_grid(found.train)

@@ -26,6 +26,7 @@ from vaebench.metrics.disentanglement.interventional import (
     factor_vae_votes,
     pair_differences,
     robustness,
+    robustness_without,
 )
 from vaebench.metrics.disentanglement.scores import MIG, SAP, InfoMECMetric, Modularity
 from vaebench.metrics.separability.softmax import fit_softmax
@@ -282,3 +283,16 @@ def test_order_of_codes_does_not_matter(seed):
     assert concentration(importances) == pytest.approx(concentration(importances[order]))
     assert complete_grid(truth)
     assert not complete_grid(truth[truth.sum(1) > 0])
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.99, 1.0])
+def test_irs_without_each_group_is_that_of_the_rest(quantile):
+    rng = np.random.default_rng(7)
+    truth = np.stack([rng.integers(0, size, 300) for size in (4, 3, 25)], 1)
+    codes = rng.standard_normal((300, 6)) + truth @ rng.standard_normal((3, 6))
+    codes[:, 5] = 0
+    member = rng.permutation(300) % 5
+    value, without = robustness_without(codes, truth, member, quantile)
+    assert value == pytest.approx(robustness(codes, truth, quantile), rel=1e-12)
+    rest = [robustness(codes[member != group], truth[member != group], quantile) for group in range(5)]
+    np.testing.assert_allclose(without, rest, rtol=1e-12)
