@@ -113,7 +113,7 @@ def count_network(config: NetworkConfig) -> NetworkCount | None:
 
 
 def _count_timm(options: Mapping[str, Any]) -> NetworkCount:
-    import timm
+    from vaebench.vision.library import timm
 
     model, size = options["model"], options.get("input_size")
     known = timm.get_pretrained_cfg(model, allow_unregistered=True)

@@ -8,7 +8,6 @@ architectures on purpose: a tokenizer that is aligned to one must not be judged 
 from pathlib import Path
 from typing import Any
 
-import timm
 from pydantic import Field
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from vaebench.core.errors import ConfigError, MissingWeights, suggest
 from vaebench.core.files import package_file, sha256_file
 from vaebench.vision.base import HALF, IMAGENET, Features, Filter, FrozenNetwork, Preprocessing, in_order, load_state
 from vaebench.vision.fusion import fuse_batch_norm
+from vaebench.vision.library import timm
 
 HEAD = "head"
 

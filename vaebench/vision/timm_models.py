@@ -5,7 +5,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-import timm
 import torch
 from huggingface_hub import try_to_load_from_cache
 from pydantic import Field, create_model
@@ -25,6 +24,7 @@ from vaebench.vision.base import (
     hash_state,
     load_state,
 )
+from vaebench.vision.library import timm
 from vaebench.vision.teachers import TEACHERS
 
 Triple = tuple[float, float, float]

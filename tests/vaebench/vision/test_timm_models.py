@@ -1,4 +1,6 @@
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,9 @@ def test_bad_options(checkpoint: Path) -> None:
         load_network("timm", model=VIT, checkpoint=checkpoint, input_size=100)
     with pytest.raises(ConfigError, match="12 layers"):
         load_network("timm", model=VIT, checkpoint=checkpoint, layer=12)
+
+
+def test_timm_brings_no_tracker_with_it():
+    code = "import sys, importlib.util as u; known = u.find_spec('wandb'); import vaebench.vision.timm_models\n"
+    code += "assert 'wandb' not in sys.modules and (u.find_spec('wandb') is None) == (known is None)"
+    subprocess.run([sys.executable, "-c", code], check=True)
