@@ -9,7 +9,7 @@ import pandas as pd
 
 from reports.axes import Axis
 from reports.figures import Look, Picture, heat_map
-from reports.names import ARROWS, coefficient, label_of, metric_name, p_plain
+from reports.names import ARROWS, coefficient, label_of, metric_name, p_value
 from reports.relations import generation_measures, predictors
 
 Cell = list[float | None]
@@ -120,8 +120,8 @@ def said(row: Mapping[Any, Any]) -> str:
     interval = f"{coefficient(row['pearson_low'])} to {coefficient(row['pearson_high'])}"
     parts = [
         f"n = {row['n']}, Pearson r = {coefficient(row['pearson'])}, 95% interval {interval}, "
-        f"p = {p_plain(row['pearson_p'])}",
-        f"after Holm over {row['family_size']} scores p = {p_plain(row['pearson_p_holm'])}",
+        f"{p_value(row['pearson_p'])}",
+        f"after Holm over {row['family_size']} scores {p_value(row['pearson_p_holm'])}",
         f"Spearman \N{GREEK SMALL LETTER RHO} = {coefficient(row['spearman'])}",
         f"Kendall \N{GREEK SMALL LETTER TAU} = {coefficient(row['kendall'])}",
     ]

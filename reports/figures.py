@@ -23,7 +23,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
@@ -42,6 +42,8 @@ LABEL_PLACES = (
     (9, 7, "left"), (-9, 7, "right"), (9, -13, "left"), (-9, -13, "right"),
     (0, 12, "center"), (0, -19, "center"), (9, 18, "left"), (-9, 18, "right"),
 )  # fmt: skip
+MANY = 9
+"""From more tokenizers on, panels and letters are smaller."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none", "svg.hashsalt": "vaebench", "text.parse_math": False, "axes.unicode_minus": True,
@@ -150,13 +152,15 @@ def scatter(relation: Relation, look: Look, name: str) -> Picture:
     From four points on, a least-squares line with the 95% band of its mean; n, r, interval and p stand in the corner.
     """
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(5.4, 4.2)
         points, marks = relation.points, {}
+        many = len(points) > MANY
+        figure, axes = _figure(*((7.2, 5.6) if many else (5.4, 4.2)))
         for i, (label, row) in enumerate(points.iterrows()):
             colour = look.colour(str(label))
             drawn = axes.errorbar(
                 row["x"], row["y"], xerr=_bar(row, "x"), yerr=_bar(row, "y"), fmt=look.marker(str(label)), color=colour,
-                ecolor=colour, elinewidth=1.3, capsize=2.5, markersize=8, markeredgewidth=0,
+                ecolor=(colour, 0.5) if many else colour, elinewidth=0.8 if many else 1.3, capsize=1.5 if many else 2.5,
+                markersize=6 if many else 8, markeredgewidth=0,
             )  # fmt: skip
             drawn.lines[0].set_gid(f"point-{i}")
             marks[f"point-{i}"] = Mark(_said_of(str(label), row, relation), look.place(str(label)))
@@ -217,27 +221,22 @@ def profiles(table: pd.DataFrame, look: Look, name: str) -> Picture:
         look: colours.
         name: of the figure.
     """
-    columns = min(len(table), 3)
-    rows = -(-len(table) // columns)
-    ticks = np.arange(table.shape[1])
+    ticks, many = np.arange(table.shape[1]), len(table) > MANY
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.7 * columns, 2.05 * rows + 0.9), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for axes, label in itertools.zip_longest(panels, table.index):
-            if label is None:
-                axes.set_axis_off()
-                continue
+        figure, panels = _panels(len(table), 2.05, 1.15, foot=0.9)
+        for i, axes, label in zip(itertools.count(), panels, table.index, strict=False):
             for other in table.index:
-                axes.plot(ticks, table.loc[other], color=RULE, linewidth=1, zorder=1)
+                axes.plot(ticks, table.loc[other], color=RULE, linewidth=0.5 if many else 1, zorder=1)
             axes.plot(
-                ticks, table.loc[label], color=look.colour(label), linewidth=2, marker=look.marker(label), markersize=5,
-                markeredgewidth=0, zorder=2, clip_on=False,
+                ticks, table.loc[label], color=look.colour(label), linewidth=1.4 if many else 2, zorder=2,
+                marker=look.marker(label), markersize=3 if many else 5, markeredgewidth=0, clip_on=False,
             )  # fmt: skip
-            axes.set_title(label, fontsize=9.5, color=look.colour(label))
+            axes.set_title(label, fontsize=8 if many else 9.5, color=look.colour(label))
             axes.set_ylim(-0.06, 1.06)
-            axes.set_yticks([0, 1], ["worst", "best"])
-            axes.set_xticks(ticks, table.columns, rotation=38, ha="right", fontsize=7.5)
-            axes.tick_params(axis="x", labelbottom=True)
+            axes.set_yticks([0, 1], ["worst", "best"] if i % COLUMNS[many] == 0 else ["", ""], fontsize=7.5)
+            below = not many or i // COLUMNS[many] == (len(table) - 1) // COLUMNS[many]
+            names = table.columns if below else [""] * table.shape[1]
+            axes.set_xticks(ticks, names, rotation=90 if many else 38, ha="center" if many else "right", fontsize=7.5)
             axes.grid(axis="y", visible=False)
         alt = "Parallel coordinates of leading scores, a panel per tokenizer: " + "; ".join(
             f"{label}: " + ", ".join(f"{score} {value:.2f}" for score, value in row.dropna().items())
@@ -273,18 +272,16 @@ def standings(cells: pd.DataFrame, look: Look, x_label: str, name: str) -> Pictu
 
 def latent_maps(maps: Mapping[str, pd.DataFrame], attribute: str, name: str) -> Picture:
     """Every tokenizer's map of the same images (columns x, y and `value`, 0 or 1), coloured by one attribute."""
-    columns = min(len(maps), 3)
-    rows = -(-len(maps) // columns)
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.2 * columns, 3.2 * rows + 0.3), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        figure, panels = _panels(len(maps), 3.2, 1.9, foot=0.3)
         for axes in panels:
             axes.set_axis_off()
         for axes, (label, points) in zip(panels, maps.items(), strict=False):
             for value, colour, text in ((0, "#949494", f"not {attribute}"), (1, "#d55e00", attribute)):
                 part = points[points["value"] == value]
-                axes.plot(part["x"], part["y"], "o", markersize=3, markeredgewidth=0, color=colour, label=text)
-            axes.set_title(label, fontsize=9.5)
+                size = 1.5 if len(maps) > MANY else 3
+                axes.plot(part["x"], part["y"], "o", markersize=size, markeredgewidth=0, color=colour, label=text)
+            axes.set_title(label, fontsize=8 if len(maps) > MANY else 9.5)
             axes.set_aspect("equal")
         handles, labels = panels[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside upper right", ncols=2)
@@ -338,27 +335,29 @@ class Run:
 def curves(runs: Sequence[Run], look: Look, y_label: str, name: str) -> Picture:
     """Losses of all runs on one axis, which is fair where the loss is taken on images."""
     with mpl.rc_context(STYLE):
-        figure, axes = _figure(5.4, 3.4)
+        many = len({run.tokenizer for run in runs}) > MANY
+        figure, axes = _figure(*((11.4, 4.6) if many else (5.4, 3.4)))
         _draw_runs(axes, runs, look)
         axes.set_ylabel(y_label)
-        axes.legend(loc="upper right")
+        if many:
+            figure.legend(loc="outside right upper", ncols=2, fontsize=7.5, handlelength=1.2, columnspacing=1.0)
+        else:
+            axes.legend(loc="upper right")
         return _picture(figure, name, _curves_alt(runs, y_label))
 
 
 def separate_curves(runs: Sequence[Run], look: Look, y_label: str, name: str) -> Picture:
     """One panel with a scale of its own per tokenizer, for losses that must not be compared."""
     tokenizers = list(dict.fromkeys(run.tokenizer for run in runs))
-    columns = min(len(tokenizers), 3)
-    rows = -(-len(tokenizers) // columns)
+    many = len(tokenizers) > MANY
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(3.8 * columns, 2.6 * rows), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, tokenizer in itertools.zip_longest(panels, tokenizers):
-            if tokenizer is None:
-                axes.set_axis_off()
-                continue
+        figure, panels = _panels(len(tokenizers), 2.6, 1.5)
+        for i, axes, tokenizer in zip(itertools.count(), panels, tokenizers, strict=False):
             _draw_runs(axes, [run for run in runs if run.tokenizer == tokenizer], look)
-            axes.set_title(tokenizer, fontsize=9.5, color=look.colour(tokenizer))
+            axes.set_title(tokenizer, fontsize=8 if many else 9.5, color=look.colour(tokenizer))
+            if many:
+                axes.tick_params(labelsize=7)
+                axes.set_xlabel("training step" if i + COLUMNS[many] >= len(tokenizers) else "", fontsize=8)
         figure.supylabel(y_label, fontsize=9.5, color=INK)
         return _picture(figure, name, _curves_alt(runs, y_label))
 
@@ -419,6 +418,23 @@ def _curves_alt(runs: Sequence[Run], y_label: str) -> str:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
+
+
+COLUMNS = {False: 3, True: 6}
+"""Panels in a row: of few tokenizers, of many."""
+
+
+def _panels(count: int, height: float, low: float, foot: float = 0.0) -> tuple[Figure, list[Axes]]:
+    """A panel for each of ``count`` tokenizers in rows, ``height`` (of many: ``low``) inches high."""
+    many = count > MANY
+    columns = min(count, COLUMNS[many])
+    rows = -(-count // columns)
+    size = (11.6, low * rows + foot) if many else (3.7 * columns, height * rows + foot)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for axes in panels[count:]:
+        axes.set_axis_off()
+    return figure, panels[:count]
 
 
 def _picture(figure: Figure, name: str, alt: str, marks: Mapping[str, Mark] | None = None) -> Picture:
@@ -498,24 +514,39 @@ def _bar_boxes(axes: Axes, points: pd.DataFrame) -> list[Bbox]:
     return [Bbox(pair) for pair in pairs if np.isfinite(pair).all()]
 
 
+def _label_places(many: bool) -> list[tuple[float, float, str]]:
+    """Where a name may stand, in points from its mark; beside many others also farther off, at the end of a line."""
+    rings = [(radius, angle) for radius in (20, 30, 42, 56) for angle in np.radians(np.arange(15, 375, 30))]
+    far = [(radius * np.cos(a), radius * np.sin(a) - 2.5, "left" if np.cos(a) > 0 else "right") for radius, a in rings]
+    near: list[tuple[float, float, str]] = [*LABEL_PLACES]
+    return near + far if many else near
+
+
 def _label_points(figure: Figure, axes: Axes, points: pd.DataFrame, look: Look, taken: Bbox) -> None:
-    """Write each tokenizer's name at the first of eight places around its point that nothing else occupies."""
+    """Write each tokenizer's name at the first place around its point that nothing else occupies, or the least bad."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # the layout is done; names are placed within it
-    frame = axes.get_window_extent()
+    frame, many = axes.get_window_extent(), len(points) > MANY
     at = axes.transData.transform(points[["x", "y"]].to_numpy())
-    marks = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in at]
-    occupied = [*marks, *_bar_boxes(axes, points), taken]
+    half = 4 if many else 6
+    marks, bars = [Bbox.from_bounds(x - half, y - half, 2 * half, 2 * half) for x, y in at], _bar_boxes(axes, points)
+    occupied = [*marks, taken]
     for (label, row), own in zip(points.iterrows(), marks, strict=True):
         best: tuple[int, Annotation, Bbox] | None = None
-        for dx, dy, side in LABEL_PLACES:
+        for dx, dy, side in _label_places(many):
+            far = np.hypot(dx, dy) > 19 and many
+            line = {"arrowstyle": "-", "color": look.colour(str(label)), "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
             text = axes.annotate(
-                str(label), (row["x"], row["y"]), (dx, dy), textcoords="offset points", ha=side, fontsize=9,
-                color=look.colour(str(label)), fontweight="bold",
+                str(label), (row["x"], row["y"]), (dx, dy), textcoords="offset points", ha=side,
+                fontsize=7 if many else 9, color=look.colour(str(label)), fontweight="bold",
+                arrowprops={**line, "relpos": (0 if side == "left" else 1, 0.4)} if far else None,
             )  # fmt: skip
-            box = text.get_window_extent()
-            clashes = sum(box.overlaps(other) for other in occupied if other is not own)
-            clashes += not (frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1)
+            text.get_window_extent()  # puts it in its place; with its line, which may cross what it likes
+            box = Text.get_window_extent(text)
+            clashes = 100 * sum(box.overlaps(other) for other in occupied if other is not own)
+            clashes += (1 if many else 100) * sum(box.overlaps(bar) for bar in bars)
+            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+            clashes += 0 if inside else 100
             if best is None or clashes < best[0]:
                 if best is not None:
                     best[1].remove()

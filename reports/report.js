@@ -157,14 +157,29 @@
       const at = (x) => Y(my + slope * (x - mx));
       svg.append(drawn("line", { x1: X(from), y1: at(from), x2: X(to), y2: at(to), class: "fit" }));
     }
+    // A name stands where it covers no point and no other name; where there is no such place, pointing at the point tells.
+    const taken = both.map((p) => [X(p.x[0]) - 6, Y(p.y[0]) - 6, X(p.x[0]) + 6, Y(p.y[0]) + 6]);
+    const spot = (cx, cy, label) => {
+      const wide = 7.2 * label.length;
+      const places = [[10, -8, "start"], [-10, -8, "end"], [10, 17, "start"], [-10, 17, "end"], [0, -12, "middle"], [0, 22, "middle"]];
+      for (const [dx, dy, anchor] of places) {
+        const left = cx + dx - { start: 0, end: wide, middle: wide / 2 }[anchor], bottom = cy + dy + 3;
+        const box = [left, bottom - 14, left + wide, bottom];
+        if (box[0] < L || box[2] > W || box[1] < 0 || box[3] > H - B) continue;
+        if (taken.some((other) => box[0] < other[2] && other[0] < box[2] && box[1] < other[3] && other[1] < box[3])) continue;
+        taken.push(box);
+        return [cx + dx, cy + dy, anchor];
+      }
+      return null;
+    };
     for (const p of both) {
       const words = `${p.label}. ${score.label} ${said(p.x[0], score.digits)}. ${measure.label} ${said(p.y[0], measure.digits)}`;
       const group = drawn("g", { "data-token": p.i, "data-tip": words });
       if (p.x[1] !== null) group.append(drawn("line", { x1: X(p.x[1]), x2: X(p.x[2]), y1: Y(p.y[0]), y2: Y(p.y[0]), stroke: p.colour }));
       if (p.y[1] !== null) group.append(drawn("line", { x1: X(p.x[0]), x2: X(p.x[0]), y1: Y(p.y[1]), y2: Y(p.y[2]), stroke: p.colour }));
       group.append(drawn("circle", { cx: X(p.x[0]), cy: Y(p.y[0]), r: 6, fill: p.colour }));
-      const near = X(p.x[0]) > W - 150;
-      group.append(drawn("text", { x: X(p.x[0]) + (near ? -10 : 10), y: Y(p.y[0]) - 8, fill: p.colour, "text-anchor": near ? "end" : "start", class: "name" }, p.label));
+      const place = spot(X(p.x[0]), Y(p.y[0]), p.label);
+      if (place) group.append(drawn("text", { x: place[0], y: place[1], fill: p.colour, "text-anchor": place[2], class: "name" }, p.label));
       svg.append(group);
     }
     note.textContent = data.relations[`${x},${y}`] || `n = ${both.length}`;
