@@ -209,9 +209,6 @@ def score(
     return _scores("score", config, score_inputs(latents, data, tokenizer), output_dir, context or Context())
 
 
-CONTROLS = ("pca-patches", "random-projection", "pixels")
-
-
 def score_controls(
     latents: str | Path,
     *,
@@ -228,24 +225,22 @@ def score_controls(
         DataError: those data are not there any more.
     """
     from vaebench.latents import LatentFile
+    from vaebench.tokenizers.controls import CONTROLS, control_origin
 
     context, inputs = context or Context(), score_inputs(latents, None, None)
     if "data" not in inputs:
         raise DataError("The data that these latents were made from are not there, so no control can be made of them.")
     data, spec = inputs["data"], LatentFile(Path(inputs["latents"]) / "train.h5").info.tokenizer
-    f, d = spec.f, min(spec.d, 3 * spec.f**2)
-    pca = {"method": "pca-patches", "options": {"f": f, "d": d}, "training": {}}
-    references = {
-        "pca-patches": str(_cached("train", f"pca-patches-f{f}d{d}", pca, {"data": data}, context)),
-        "random-projection": f"random-projection?f={f}&d={d}",
-        "pixels": f"pixels?f={f}",
-    }
     config = {**(settings or {}), **({"metrics": list(metrics)} if metrics else {})}
-    found = {}
+    found: dict[str, list[Score]] = {}
     for name in CONTROLS:
-        given = {"data": data, "tokenizer": references[name]}
-        own = _cached("extract", f"{name}-f{f}", {}, given, context)
-        folder = _cached("score", f"{name}-f{f}", config, {"latents": str(own), **given}, context)
+        origin, tag = control_origin(name, spec.f, spec.d), f"{name}-f{spec.f}"
+        tokenizer = origin.get("load")
+        if tokenizer is None:
+            tokenizer = str(_cached("train", f"{tag}d{spec.d}", {**origin, "training": {}}, {"data": data}, context))
+        given = {"data": data, "tokenizer": tokenizer}
+        own = _cached("extract", tag, {}, given, context)
+        folder = _cached("score", tag, config, {"latents": str(own), **given}, context)
         found[name] = read_scores(folder / "scores.json")
     return found
 

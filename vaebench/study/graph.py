@@ -12,6 +12,7 @@ from vaebench.stages import STAGES
 from vaebench.stages.base import Stage, input_hash, stage_hash
 from vaebench.stages.generate import GenerateConfig
 from vaebench.stages.reference import reference_parts
+from vaebench.study.controls import control_entries
 from vaebench.study.reading import merged
 from vaebench.study.spec import GenerateSweep, StudySpec, TokenizerEntry
 
@@ -139,7 +140,7 @@ def build_graph(spec: StudySpec, tolerant: bool = False) -> Graph:
     graph.add("reference", "reference", reference, {"data": "data"}, batches)
     for name, settings in spec.probe_data.items():
         graph.add(f"data-{name}", "data", settings)
-    entries = {entry.name: entry for entry in spec.tokenizers}
+    entries = {entry.name: entry for entry in (*spec.tokenizers, *control_entries(spec))}
     graph.networks |= {e.load: e.network for e in spec.tokenizers if e.load is not None and e.network is not None}
     order = _in_order(entries)
     for seed in dict.fromkeys(seed for name in order for seed in spec.seeds_of(entries[name])):
@@ -252,7 +253,7 @@ def add_evaluation(graph: Graph, spec: StudySpec, entry: TokenizerEntry, seed: i
         own_sit = merged(entry.sit, spec.backbones.get(backbone, {}))
         sweep = spec.sweep_of(entry)
         add_generation(graph, spec, entry.name, seed, source, tokenizer, reconstruct, own_sit, sweep, backbone)
-    if spec.gallery is not None and seed == spec.seeds_of(entry)[0]:
+    if spec.gallery is not None and entry.gallery and seed == spec.seeds_of(entry)[0]:
         _add_gallery(graph, spec.gallery, entry.name, seed, latents, tokenizer)
 
 

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from vaebench.core.config import Config, build
 from vaebench.core.errors import suggest
 from vaebench.study.reading import merged, read_study, shipped
+from vaebench.tokenizers.controls import Control
 
 __all__ = ["GenerateSweep", "StudySpec", "TokenizerEntry", "load_study", "shipped"]
 
@@ -34,6 +35,7 @@ class TokenizerEntry(Config):
         backbones: names, under the study's ``backbones``, of further networks to train on its latents.
         generate: settings that replace those of the study's ``generate``, such as more CFG scales.
         evaluate: false for one that only serves as a start for others.
+        gallery: false for one without traversals and map.
     """
 
     name: str
@@ -49,6 +51,8 @@ class TokenizerEntry(Config):
     backbones: tuple[str, ...] = ()
     generate: dict[str, Any] = {}
     evaluate: bool = True
+    # Left out where it is as always, so that the identity of studies is what it was.
+    gallery: bool = Field(default=True, exclude_if=lambda value: value)
 
     @model_validator(mode="after")
     def _one_origin(self) -> "TokenizerEntry":
@@ -82,6 +86,8 @@ class StudySpec(Config):
         teachers: further teachers by name, with settings as in ``features``. REPA's is always that of ``features``.
         network: architecture of tokenizers trained from scratch.
         tokenizers: what is compared.
+        controls: which of ``pca-patches``, ``random-projection`` and ``pixels`` stand beside them, at f and d of every
+            network; measured, not generated from.
         probe: settings of the probes; null for none, as where the data have no attributes.
         probe_data: other data sets on which tokenizers are probed, by name, each with settings as in ``data``. Default:
             the study's own data.
@@ -103,6 +109,7 @@ class StudySpec(Config):
     network: str | dict[str, Any] = "tiny"
     training: dict[str, Any] = {}
     tokenizers: tuple[TokenizerEntry, ...]
+    controls: tuple[Control, ...] = Field(default=(), exclude_if=lambda value: not value)
     extract: dict[str, Any] = {}
     reconstruct: dict[str, Any] = {}
     probe: dict[str, Any] | None = {}

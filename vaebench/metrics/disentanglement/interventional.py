@@ -141,10 +141,10 @@ def _robustness(
                 found[union].append(
                     _upper_quantile(np.abs(candidates - centre[:, None]), kept[union] @ counts, quantile)
                 )
-        for union, quantiles in enumerate(found):
+        for i, quantiles in enumerate(found):
             if quantiles:
-                spread = deviation[union]
-                shares[union, k] = np.divide(np.mean(quantiles, 0), spread, out=np.zeros_like(spread), where=spread > 0)
+                spread = deviation[i]
+                shares[i, k] = np.divide(np.mean(quantiles, 0), spread, out=np.zeros_like(spread), where=spread > 0)
     if not np.isfinite(shares).any((1, 2)).all():
         raise TooFewSamples(f"No factor has a value with {minimum} images.", "Give more images.")
     return np.average(1 - shares.min(1), axis=1, weights=deviation)
