@@ -5,6 +5,7 @@ Pickles are never read.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,10 @@ def load_model(folder: Path, model_class: Any) -> Any:
 def save_model(model: Any, folder: Path, spec: TokenizerSpec) -> None:
     """Write the model as a diffusers folder, and its spec beside it."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_config(folder)
+    config = json.loads(model.to_json_string())
+    # Where it was loaded from is nobody's business, and would make two equal tokenizers differ.
+    config.pop("_name_or_path", None)
+    write_json(folder / CONFIG_FILE, config)
     # Written here and not by save_pretrained: safetensors refuses channels-last tensors.
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})

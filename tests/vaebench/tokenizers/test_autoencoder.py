@@ -164,6 +164,15 @@ def test_normalisation_survives_saving(tmp_path: Path) -> None:
     assert DiffusersTokenizer.from_folder(tmp_path / "measured").spec.normalisation == measured
 
 
+def test_what_is_saved_does_not_tell_where_it_was_loaded_from(tmp_path: Path) -> None:
+    for place in ("here", "there"):
+        plain_folder(tmp_path / place)
+        DiffusersTokenizer.from_folder(tmp_path / place).save(tmp_path / f"from-{place}")
+    written = [(tmp_path / f"from-{place}" / "config.json").read_text() for place in ("here", "there")]
+    assert written[0] == written[1]
+    assert str(tmp_path) not in written[0]
+
+
 def test_a_pipeline_folder_loads_its_vae(tmp_path: Path) -> None:
     plain_folder(tmp_path / "pipe" / "vae")
     assert DiffusersTokenizer.from_folder(tmp_path / "pipe").spec.name == "pipe"
