@@ -6,7 +6,6 @@ tokenizer's place, so that all its parts can be shown up together); the page wor
 """
 
 import io
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +22,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Annotation, Text
 from matplotlib.ticker import LogLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
+from reports.labels import label_points
 from reports.names import coefficient, metric_name, number, p_value
 from reports.relations import Relation
 from reports.statistics import fit_band
@@ -38,10 +37,6 @@ PALETTE = ("#0173b2", "#de8f05", "#029e73", "#cc78bc", "#d55e00", "#56b4e9", "#c
 """Seaborn's colour-blind palette in an order in which neighbours differ most; markers tell them apart in print too."""
 PAGE_COLOURS |= {PALETTE[0]: f"var(--first, {PALETTE[0]})"}  # too dark for a dark page, which has a lighter blue
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
-LABEL_PLACES = (
-    (9, 7, "left"), (-9, 7, "right"), (9, -13, "left"), (-9, -13, "right"),
-    (0, 12, "center"), (0, -19, "center"), (9, 18, "left"), (-9, 18, "right"),
-)  # fmt: skip
 MANY = 9
 """From more tokenizers on, panels and letters are smaller."""
 
@@ -169,7 +164,7 @@ def scatter(relation: Relation, look: Look, name: str) -> Picture:
             _draw_fit(axes, points)
         axes.set_xlabel(_with_direction(relation.predictor.label, relation.directions[0]))
         axes.set_ylabel(_with_direction(relation.target.label, relation.directions[1]))
-        _label_points(figure, axes, points, look, _corner(figure, axes, relation))
+        label_points(figure, axes, points, look.colour, _corner(figure, axes, relation), many)
         coordinates = "; ".join(
             f"{label}: {number(x, 3)}, {number(y)}"
             for label, x, y in zip(points.index, points["x"], points["y"], strict=True)
@@ -224,7 +219,7 @@ def profiles(table: pd.DataFrame, look: Look, name: str) -> Picture:
     ticks, many = np.arange(table.shape[1]), len(table) > MANY
     with mpl.rc_context(STYLE):
         figure, panels = _panels(len(table), 2.05, 1.15, foot=0.9)
-        for i, axes, label in zip(itertools.count(), panels, table.index, strict=False):
+        for i, (axes, label) in enumerate(zip(panels, table.index, strict=True)):
             for other in table.index:
                 axes.plot(ticks, table.loc[other], color=RULE, linewidth=0.5 if many else 1, zorder=1)
             axes.plot(
@@ -276,7 +271,7 @@ def latent_maps(maps: Mapping[str, pd.DataFrame], attribute: str, name: str) -> 
         figure, panels = _panels(len(maps), 3.2, 1.9, foot=0.3)
         for axes in panels:
             axes.set_axis_off()
-        for axes, (label, points) in zip(panels, maps.items(), strict=False):
+        for axes, (label, points) in zip(panels, maps.items(), strict=True):
             for value, colour, text in ((0, "#949494", f"not {attribute}"), (1, "#d55e00", attribute)):
                 part = points[points["value"] == value]
                 size = 1.5 if len(maps) > MANY else 3
@@ -352,7 +347,7 @@ def separate_curves(runs: Sequence[Run], look: Look, y_label: str, name: str) ->
     many = len(tokenizers) > MANY
     with mpl.rc_context(STYLE):
         figure, panels = _panels(len(tokenizers), 2.6, 1.5)
-        for i, axes, tokenizer in zip(itertools.count(), panels, tokenizers, strict=False):
+        for i, (axes, tokenizer) in enumerate(zip(panels, tokenizers, strict=True)):
             _draw_runs(axes, [run for run in runs if run.tokenizer == tokenizer], look)
             axes.set_title(tokenizer, fontsize=8 if many else 9.5, color=look.colour(tokenizer))
             if many:
@@ -504,56 +499,3 @@ def _corner(figure: Figure, axes: Axes, relation: Relation) -> Bbox:
         va="top" if y > 0.5 else "bottom", fontsize=8.5, color=SOFT, linespacing=1.35,
     )  # fmt: skip
     return text.get_window_extent()
-
-
-def _bar_boxes(axes: Axes, points: pd.DataFrame) -> list[Bbox]:
-    """Where interval bars are, in display coordinates."""
-    ends = (("x_low", "y"), ("x_high", "y")), (("x", "y_low"), ("x", "y_high"))
-    corners = [[axes.transData.transform(points[list(end)].to_numpy()) for end in bar] for bar in ends]
-    pairs = [np.stack(pair) for start, end in corners for pair in zip(start, end, strict=True)]
-    return [Bbox(pair) for pair in pairs if np.isfinite(pair).all()]
-
-
-def _label_places(many: bool) -> list[tuple[float, float, str]]:
-    """Where a name may stand, in points from its mark; beside many others also farther off, at the end of a line."""
-    rings = [(radius, angle) for radius in (20, 30, 42, 56) for angle in np.radians(np.arange(15, 375, 30))]
-    far = [(radius * np.cos(a), radius * np.sin(a) - 2.5, "left" if np.cos(a) > 0 else "right") for radius, a in rings]
-    near: list[tuple[float, float, str]] = [*LABEL_PLACES]
-    return near + far if many else near
-
-
-def _label_points(figure: Figure, axes: Axes, points: pd.DataFrame, look: Look, taken: Bbox) -> None:
-    """Write each tokenizer's name at the first place around its point that nothing else occupies, or the least bad."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the layout is done; names are placed within it
-    frame, many = axes.get_window_extent(), len(points) > MANY
-    at = axes.transData.transform(points[["x", "y"]].to_numpy())
-    half = 4 if many else 6
-    marks, bars = [Bbox.from_bounds(x - half, y - half, 2 * half, 2 * half) for x, y in at], _bar_boxes(axes, points)
-    occupied = [*marks, taken]
-    for (label, row), own in zip(points.iterrows(), marks, strict=True):
-        best: tuple[int, Annotation, Bbox] | None = None
-        for dx, dy, side in _label_places(many):
-            far = np.hypot(dx, dy) > 19 and many
-            line = {"arrowstyle": "-", "color": look.colour(str(label)), "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3}
-            text = axes.annotate(
-                str(label), (row["x"], row["y"]), (dx, dy), textcoords="offset points", ha=side,
-                fontsize=7 if many else 9, color=look.colour(str(label)), fontweight="bold",
-                arrowprops={**line, "relpos": (0 if side == "left" else 1, 0.4)} if far else None,
-            )  # fmt: skip
-            text.get_window_extent()  # puts it in its place; with its line, which may cross what it likes
-            box = Text.get_window_extent(text)
-            clashes = 100 * sum(box.overlaps(other) for other in occupied if other is not own)
-            clashes += (1 if many else 100) * sum(box.overlaps(bar) for bar in bars)
-            inside = frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            clashes += 0 if inside else 100
-            if best is None or clashes < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = (clashes, text, box)
-            else:
-                text.remove()
-            if clashes == 0:
-                break
-        if best is not None:
-            occupied.append(best[2])

@@ -41,7 +41,7 @@ def tiny(tmp_path_factory):
 def test_three_kills_change_nothing(tiny, tmp_path):
     study, alone, seconds = tiny
     root = tmp_path / "killed"
-    assert kills.run_killed(study, root, WORDS, seconds, random.Random(1), 3) > 0
+    assert kills.run_killed(study, root, WORDS, 0.8 * seconds, random.Random(1), 3) > 0
     subprocess.run(kills.command(study, root, action="clean"), check=True, capture_output=True)
     assert kills.differences(root, kills.artefacts(alone)) == []
     assert kills.left_over(root) == []

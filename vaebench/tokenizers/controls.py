@@ -1,9 +1,9 @@
 """Controls: latents that nobody trained, which tell what a number means."""
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Control = Literal["pca-patches", "random-projection", "pixels"]
-CONTROLS: tuple[Control, ...] = ("pca-patches", "random-projection", "pixels")
+CONTROLS: tuple[Control, ...] = get_args(Control)
 
 
 def control_origin(name: Control, f: int, d: int) -> dict[str, Any]:
