@@ -1,6 +1,7 @@
 """What tests of several rooms share: a study small enough to run whole in half a minute on a CPU."""
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Any
 
 # As the command line does, and before anything loads torch: tests often share their cores with something.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A suite that a shell started in the background ignores Ctrl-C, and so would all it starts; some of its tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import yaml
