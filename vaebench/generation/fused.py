@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from vaebench.core.products import matmul, plain_float32
+
 EPSILON = 1e-6
 # gelu(x) = x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)) = x sigmoid(x (LINEAR + CUBIC x^2))
 _LINEAR = 1.5957691216057308
@@ -23,24 +25,20 @@ _CUBIC = 0.044715 * _LINEAR
 _IN_CACHE = 2**21
 
 
-def _fused(x: Tensor) -> bool:
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-
-
 def modulated_norm(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LN(x) (1 + scale) + shift of tokens (N, T, D) with per-sample shift and scale (N, 1, D); LN has no parameters."""
     normed, factor = F.layer_norm(x, x.shape[-1:], eps=EPSILON), 1 + scale
-    return _ScaledSum.apply(shift, factor, normed) if _fused(x) else normed * factor + shift
+    return _ScaledSum.apply(shift, factor, normed) if plain_float32(x) else normed * factor + shift
 
 
 def gated_sum(x: Tensor, gate: Tensor, branch: Tensor) -> Tensor:
     """x + gate * branch of tokens (N, T, D) with a per-sample gate (N, 1, D)."""
-    return _ScaledSum.apply(x, gate, branch) if _fused(x) else x + gate * branch
+    return _ScaledSum.apply(x, gate, branch) if plain_float32(x) else x + gate * branch
 
 
 def gelu_mlp(x: Tensor, expand: nn.Linear, contract: nn.Linear) -> Tensor:
     """contract(gelu(expand(x))) with the tanh form of GELU; x (..., D)."""
-    if _fused(x):
+    if plain_float32(x):
         keep = torch.is_grad_enabled()
         return _GeluMlp.apply(x, expand.weight, expand.bias, contract.weight, contract.bias, keep)
     return contract(F.gelu(expand(x), approximate="tanh"))
@@ -77,20 +75,20 @@ class _GeluMlp(Function):
     def forward(ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, training: bool) -> Tensor:
         flat = x.reshape(-1, x.shape[-1])
         rows = min(max(1, _IN_CACHE // len(w1)), len(flat))
-        result, hidden = flat.new_empty(len(flat), len(w2)), flat.new_empty(rows, len(w1))
+        result = flat.new_empty(len(flat), len(w2))
         active = flat.new_empty(len(flat) if training else rows, len(w1))
         slope = torch.empty_like(active) if training else None
         linear = flat.new_tensor(_LINEAR)
         for begin in range(0, len(flat), rows):
             part = slice(begin, begin + rows)
-            h = torch.addmm(b1, flat[part], w1.t(), out=hidden[: len(flat[part])])
+            h = matmul(flat[part], w1.t(), b1)
             a = active[part] if training else active[: len(h)]
             torch.addcmul(linear, h, h, value=_CUBIC, out=a).mul_(h).sigmoid_()
             if slope is not None:
                 # d gelu / dx = s + u s (1 - s) with u = x (LINEAR + 3 CUBIC x^2)
                 u = torch.addcmul(linear, h, h, value=3 * _CUBIC, out=slope[part]).mul_(h)
                 torch.ops.aten.sigmoid_backward.grad_input(u, a, grad_input=u).add_(a)
-            torch.addmm(b2, a.mul_(h), w2.t(), out=result[part])
+            matmul(a.mul_(h), w2.t(), b2, out=result[part])
         if training:
             ctx.save_for_backward(flat, w1, w2, active, slope)
         ctx.shape, ctx.rows = x.shape, rows
@@ -102,11 +100,10 @@ class _GeluMlp(Function):
         flat, w1, w2, active, slope = ctx.saved_tensors
         gradient = gradient.reshape(-1, len(w2))
         of_x, of_w1, of_b1 = torch.empty_like(flat), torch.zeros_like(w1), flat.new_zeros(len(w1))
-        hidden = flat.new_empty(ctx.rows, len(w1))
         parts = (tensor.split(ctx.rows) for tensor in (flat, gradient, slope, of_x))
         for x, g, d, out in zip(*parts, strict=True):
-            h = torch.mm(g, w2, out=hidden[: len(x)]).mul_(d)
-            of_w1.addmm_(h.t(), x)
+            h = matmul(g, w2).mul_(d)
+            of_w1.add_(matmul(h.t(), x))
             of_b1.add_(h.sum(0))
-            torch.mm(h, w1, out=out)
-        return of_x.view(ctx.shape), of_w1, of_b1, gradient.t() @ active, gradient.sum(0), None
+            matmul(h, w1, out=out)
+        return of_x.view(ctx.shape), of_w1, of_b1, matmul(gradient.t(), active), gradient.sum(0), None

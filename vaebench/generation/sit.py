@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vaebench.core.config import Config, build
 from vaebench.core.errors import UnknownName, suggest
+from vaebench.core.products import linear
 from vaebench.generation.fused import gated_sum, gelu_mlp, modulated_norm
 
 _FREQUENCIES = 256
@@ -176,19 +177,19 @@ class Block(nn.Module):
     def attention(self, x: Tensor, rotation: tuple[Tensor, Tensor] | None) -> Tensor:
         n, tokens, width = x.shape
         # Split first, transpose after: the gradients then stack straight into the layout of qkv, without a copy.
-        parts = self.qkv(x).view(n, tokens, 3, self.heads, width // self.heads).unbind(2)
+        parts = linear(x, self.qkv).view(n, tokens, 3, self.heads, width // self.heads).unbind(2)
         query, key, value = (part.transpose(1, 2) for part in parts)
         if self.qk_norms is not None:
             query, key = self.qk_norms[0](query), self.qk_norms[1](key)
         if rotation is not None:
             query, key = rotate(query, *rotation).to(value.dtype), rotate(key, *rotation).to(value.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return self.projection(mixed.transpose(1, 2).reshape(n, tokens, width))
+        return linear(mixed.transpose(1, 2).reshape(n, tokens, width), self.projection)
 
     def mlp(self, x: Tensor) -> Tensor:
         if self.gated:
-            gate, hidden = self.expand(x).chunk(2, dim=-1)
-            return self.contract(F.silu(gate) * hidden)
+            gate, hidden = linear(x, self.expand).chunk(2, dim=-1)
+            return linear(F.silu(gate) * hidden, self.contract)
         return gelu_mlp(x, self.expand, self.contract)
 
     def forward(
@@ -270,7 +271,7 @@ class SiT(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, labels: Tensor) -> SiTOutput:
         tokens, tapped, (shift, scale) = self._run(x, t, labels, self.config.depth)
-        return SiTOutput(self.unpatchify(self.output(_modulated(tokens, shift, scale, self.norm))), tapped)
+        return SiTOutput(self.unpatchify(linear(_modulated(tokens, shift, scale, self.norm), self.output)), tapped)
 
     def tapped(self, x: Tensor, t: Tensor, labels: Tensor) -> Tensor:
         """The tokens at the config's tap, as in `forward`, without the blocks behind it."""
@@ -283,8 +284,8 @@ class SiT(nn.Module):
     ) -> tuple[Tensor, Tensor | None, tuple[Tensor, ...]]:
         condition = F.silu(self.time(time_features(t)) + self.labels(labels))
         # unbind, not slices: its backward is one stack, where every slice would fill a gradient of the whole.
-        modulation = self.modulation(condition).view(len(x), -1, 1, self.config.width).unbind(1)
-        tokens, tapped = self.patches(self.patchify(x)) + self.positions, None
+        modulation = linear(condition, self.modulation).view(len(x), -1, 1, self.config.width).unbind(1)
+        tokens, tapped = linear(self.patchify(x), self.patches) + self.positions, None
         rotation = None if self.angles is None else (self.angles.cos(), self.angles.sin())
         for index, block in islice(enumerate(self.blocks), depth):
             tokens = block(tokens, modulation[6 * index : 6 * index + 6], rotation)
