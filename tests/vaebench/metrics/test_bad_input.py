@@ -117,6 +117,17 @@ def test_constant_and_continuous_factors_are_named(name):
         assert found[0].protocol["names"] == ["g"]
 
 
+def test_sap_takes_continuous_factors_by_correlation():
+    factors = np.stack([inputs().train.factors[:, 1], np.arange(120)], 1)
+    scores = {
+        score.metric: score
+        for score in METRICS.get("sap")({"vectorisations": ["flattened"]}).run(inputs(factors=factors), 0)
+    }
+    assert scores["sap"].protocol["names"] == ["f"]
+    assert scores["sap_r2"].protocol["names"] == ["g"]
+    assert scores["sap_r2"].low < scores["sap_r2"].value < scores["sap_r2"].high
+
+
 @pytest.mark.parametrize(
     ("name", "needs"),
     [

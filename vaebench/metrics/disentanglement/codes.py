@@ -9,8 +9,8 @@ Disentanglement scores want one vector of codes an image. What a code is decides
     position   the d channels at one position; a score is taken at every position and averaged
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -123,6 +123,7 @@ class Targets:
         kind: "factors" of the data set, or its binary "attributes" where it has none.
         names: of the columns. values: int64 (n, K) per split, values 0 .. of each column.
         excluded: name -> why a column is left out.
+        continuous: name -> values (n,) in the test split, of those left out because they are continuous.
     """
 
     kind: str
@@ -131,6 +132,7 @@ class Targets:
     validation: np.ndarray
     test: np.ndarray
     excluded: dict[str, str]
+    continuous: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def sizes(self) -> np.ndarray:
         """Number of values of each column."""
@@ -156,7 +158,10 @@ def targets(inputs: MetricInputs, samples: int) -> Targets:
             f"None of the {len(names)} {kind} can be used: {'; '.join(f'{k} {v}' for k, v in excluded.items())}."
         )
     train, validation, test = (part[:, kept] for part in parts)
-    return Targets(kind, tuple(names[k] for k in kept), train, validation, test, excluded)
+    continuous = {
+        name: parts[2][:, k] for k, name in enumerate(names) if name in excluded and np.ptp(parts[0][:, k]) > 0
+    }
+    return Targets(kind, tuple(names[k] for k in kept), train, validation, test, excluded, continuous)
 
 
 def exclusions(values: np.ndarray, names: list[str]) -> dict[str, str]:

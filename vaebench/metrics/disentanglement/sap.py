@@ -5,8 +5,11 @@ score minus the second best's. The score is the test accuracy of a linear suppor
 (disentanglement_lib: LinearSVC with C = 0.01 and balanced classes). Balanced classes cap the accuracy, and it is not
 corrected for chance.
 
-Everything is exact and read off sorted codes: on a line, the samples inside a machine's margin are those below or above
-a threshold, and the samples that a value wins are those between two crossings of margins.
+Of a factor that is continuous, the score is the squared correlation of code and factor, and 0 of a code whose variance
+is 1e-12 or less.
+
+The machines are exact and read off sorted codes: on a line, the samples inside a machine's margin are those below or
+above a threshold, and the samples that a value wins are those between two crossings of margins.
 """
 
 from itertools import pairwise
@@ -17,10 +20,12 @@ import torch
 
 from vaebench.core.errors import DataError
 from vaebench.metrics.disentanglement.codes import require_finite
+from vaebench.metrics.intervals import bootstrap_means
 from vaebench.metrics.probing.threads import workers
 
 STEPS, TOLERANCE = 60, 1e-9
 BLOCK = 16
+LEAST_VARIANCE = 1e-12
 # Fewer code values are done before threads have started.
 SMALL = 2**18
 
@@ -287,3 +292,34 @@ def _accuracies(
             found.append(hit)
         hits.append(found)
     return scores, hits
+
+
+def correlation_gaps(
+    codes: np.ndarray, factors: np.ndarray, generator: np.random.Generator, *, resamples: int = 1000
+) -> tuple[np.ndarray, tuple[float, float]]:
+    """Gap between the two largest squared correlations of codes (n, D) with each continuous factor (n, K), in float64.
+
+    Returns:
+        The gaps (K,), and the 95% bootstrap bounds of their mean, each factor's two codes fixed.
+
+    Raises:
+        DataError: one code only.
+    """
+    require_finite(codes)
+    if codes.shape[1] < 2:
+        raise DataError("SAP needs at least two codes.", "Use another vectorisation.")
+    x, y = codes - codes.mean(0), factors - factors.mean(0)
+    squared = _squared_correlation(x.T @ y / len(x), (x**2).mean(0)[:, None], (y**2).mean(0))
+    best = np.argsort(-squared, axis=0, kind="stable")[:2]
+    gaps = -np.diff(np.take_along_axis(squared, best, 0), axis=0)[0]
+    chosen = x[:, best]  # (n, 2, K)
+    moments = np.stack(np.broadcast_arrays(chosen, y[:, None], chosen * y[:, None], chosen**2, y[:, None] ** 2), 1)
+    first, second, product, square, other = np.moveaxis(bootstrap_means(moments, generator, resamples=resamples), 1, 0)
+    drawn = _squared_correlation(product - first * second, square - first**2, other - second**2)
+    low, high = np.quantile((drawn[:, 0] - drawn[:, 1]).mean(1), [0.025, 0.975])
+    return gaps, (float(low), float(high))
+
+
+def _squared_correlation(covariance: np.ndarray, of_code: np.ndarray, of_factor: np.ndarray) -> np.ndarray:
+    varies = (of_code > LEAST_VARIANCE) & (of_factor > 0)
+    return np.divide(covariance**2, of_code * of_factor, out=np.zeros_like(covariance), where=varies)

@@ -26,7 +26,7 @@ from vaebench.metrics.disentanglement.information import (
     modularity,
     neighbour_information,
 )
-from vaebench.metrics.disentanglement.sap import predictability
+from vaebench.metrics.disentanglement.sap import correlation_gaps, predictability
 from vaebench.metrics.intervals import bootstrap_mean, half_width
 
 LATENTS = "posterior mean, normalised by training statistics"
@@ -262,7 +262,7 @@ class SAPConfig(CodesConfig):
 
 
 class SAP(CodesMetric):
-    """Separated attribute predictability."""
+    """Separated attribute predictability; of factors that are continuous, by squared correlation, as "sap_r2"."""
 
     name = "sap"
     summary = "gap between the two codes that predict a factor best (Kumar et al. 2018)"
@@ -274,6 +274,18 @@ class SAP(CodesMetric):
         low, high = bootstrap_mean(gaps.mean(1), numpy_generator(seed, self.name, "bootstrap"))
         detail = {"per_factor": dict(zip(found.names, np.round(gaps.mean(0), 5).tolist(), strict=True))}
         interval = "95% bootstrap over test images, classifiers and the two best codes fixed"
-        return [
-            Number("sap", result.value, len(codes.test), float(low), float(high), interval, {"split": "test"}, detail)
-        ]
+        number = Number(
+            "sap", result.value, len(codes.test), float(low), float(high), interval, {"split": "test"}, detail
+        )
+        return [number, *([self._continuous(codes, found, seed)] if found.continuous else [])]
+
+    def _continuous(self, codes: Codes, found: Targets, seed: int) -> Number:
+        y = np.stack(list(found.continuous.values()), 1).astype(np.float64)
+        generator = numpy_generator(seed, self.name, "bootstrap", "continuous")
+        gaps, (low, high) = correlation_gaps(codes.test.astype(np.float64), y, generator)
+        return Number(
+            "sap_r2", float(gaps.mean()), len(y), low, high,
+            "95% bootstrap over test images, the two best codes fixed",
+            {"split": "test", "names": list(found.continuous)},
+            {"per_factor": dict(zip(found.continuous, np.round(gaps, 5).tolist(), strict=True))},
+        )  # fmt: skip

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import pearsonr
 from sklearn.svm import LinearSVC
 
 from vaebench.core.errors import DataError, NumericalError
-from vaebench.metrics.disentanglement.sap import Machines, fit_lines, predictability, winners
+from vaebench.metrics.disentanglement.sap import Machines, correlation_gaps, fit_lines, predictability, winners
 
 
 def draw(n: int, seed: int = 0):
@@ -91,3 +92,39 @@ def test_constant_codes_predict_one_value_and_bad_codes_are_refused():
         predictability(np.ones((100, 1)), truth, np.ones((100, 1)), truth)
     with pytest.raises(NumericalError, match="NaN"):
         predictability(np.full((100, 2), np.nan), truth, np.ones((100, 2)), truth)
+
+
+def continuous(n: int, seed: int = 0):
+    """Two factors: the first in code 0 at correlation 0.8 and in code 1 at 0.6, the second in none."""
+    rng = np.random.default_rng(seed)
+    factors, noise = rng.standard_normal((n, 2)), rng.standard_normal((n, 3))
+    codes = np.stack([0.8 * factors[:, 0] + 0.6 * noise[:, 0], 0.6 * factors[:, 0] + 0.8 * noise[:, 1], noise[:, 2]], 1)
+    return codes, factors
+
+
+def test_gaps_of_continuous_factors_are_those_of_scipy():
+    codes, factors = continuous(500)
+    gaps, (low, high) = correlation_gaps(100 * codes + 7, factors - 3, np.random.default_rng(0))
+    for gap, y in zip(gaps, factors.T, strict=True):
+        squared = sorted((pearsonr(x, y).statistic ** 2 for x in codes.T), reverse=True)
+        assert gap == pytest.approx(squared[0] - squared[1])
+    assert low < gaps.mean() < high
+
+
+def test_intervals_of_continuous_gaps_cover_the_truth():
+    inside = 0
+    for seed in range(100):
+        codes, factors = continuous(400, seed)
+        _, (low, high) = correlation_gaps(codes, factors[:, :1], np.random.default_rng(seed), resamples=200)
+        inside += low <= 0.8**2 - 0.6**2 <= high
+    assert inside >= 88
+
+
+def test_continuous_factors_of_constant_codes():
+    factors = np.arange(50.0)[:, None]
+    gaps, bounds = correlation_gaps(np.ones((50, 2)), factors, np.random.default_rng(0))
+    assert (gaps.tolist(), bounds) == ([0], (0, 0))
+    only = np.stack([factors[:, 0], np.full(50, 1e-9)], 1)
+    assert correlation_gaps(only, factors, np.random.default_rng(0))[0] == pytest.approx([1])
+    with pytest.raises(DataError, match="two codes"):
+        correlation_gaps(factors, factors, np.random.default_rng(0))
