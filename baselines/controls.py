@@ -29,7 +29,7 @@ from vaebench.core.errors import ConfigError, DataError, TooFewSamples
 from vaebench.core.files import read_json, write_json
 from vaebench.core.seeds import numpy_generator, torch_generator
 from vaebench.metrics.fidelity.statistics import RunningStatistics
-from vaebench.tokenizers.autoencoder import SPEC_FILE, DiffusersTokenizer, build_autoencoder
+from vaebench.tokenizers.autoencoder import SPEC_FILE, DiffusersTokenizer, build_autoencoder, resolve_preset
 from vaebench.tokenizers.base import Posterior, Tokenizer, TokenizerSpec, check_images, weights_hash
 from vaebench.tokenizers.method import FittedMethod, Images
 from vaebench.vision.transforms import to_signed
@@ -139,7 +139,8 @@ class RandomNetwork(DiffusersTokenizer):
     """A convolutional autoencoder whose weights are random: nothing was learned."""
 
     def __init__(self, preset: str = "tiny", seed: int = 0) -> None:
-        made = build_autoencoder(preset, torch_generator(seed, "random encoder"))
+        drawn = resolve_preset(preset).model_copy(update={"frequency_start": False})
+        made = build_autoencoder(drawn, torch_generator(seed, "random encoder"))
         super().__init__(made.network.autoencoder, "random", source=f"random weights of '{preset}', seed {seed}")
         self.network.eval()
 

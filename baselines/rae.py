@@ -109,7 +109,8 @@ class ConvDecoder(nn.Module):
 
     def __init__(self, architecture: AutoencoderConfig, channels: int, generator: torch.Generator) -> None:
         super().__init__()
-        whole = build_autoencoder(architecture.model_copy(update={"latent_channels": channels}), generator)
+        changes = {"latent_channels": channels, "frequency_start": False}  # which is the encoder's matter
+        whole = build_autoencoder(architecture.model_copy(update=changes), generator)
         self.decoder = whole.network.autoencoder.decoder
         self.patch_size = architecture.patch_size
 

@@ -83,6 +83,8 @@ def test_seeds_and_options_make_the_tokenizer():
     assert first.spec == second.spec
     assert first.spec.checkpoint_hash != load_tokenizer("random-projection?f=4&d=5&seed=2").spec.checkpoint_hash
     assert load_tokenizer("random?preset=nano").spec.name == "random"
+    noise = load_tokenizer("random?preset=tiny").encode(torch.zeros(1, 3, 64, 64)).std
+    assert noise.std() > 0  # drawn, and not the constant of a start from frequencies
     with pytest.raises(ConfigError, match="is no option"):
         load_tokenizer("dct?f")
     with pytest.raises(ConfigError, match="unexpected keyword"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any, Self
 
 from pydantic import Field, model_validator
@@ -28,6 +29,13 @@ class AutoencoderConfig(Config):
     mid_attention: bool = Field(default=True, description="self-attention in the middle block")
     lowest_attention: bool = Field(default=False, description="self-attention at each lowest-resolution residual block")
     zero_residuals: bool = Field(default=False, description="residual branches begin as zero, which trains faster")
+    # Left out where it is false, so that results from before it was there keep their names.
+    frequency_start: bool = Field(
+        default=False,
+        exclude_if=operator.not_,
+        description="the encoder begins as the lowest frequencies of its patches, residual branches as zero: quality "
+        "that random weights reach after several times as many steps",
+    )
     image_size: int = Field(default=256, gt=0, description="side of the training images; any multiple of f works")
 
     @model_validator(mode="after")
@@ -90,6 +98,7 @@ PRESETS: dict[str, AutoencoderConfig] = {
         layers_per_block=1,
         norm_num_groups=16,
         zero_residuals=True,
+        frequency_start=True,
         image_size=64,
     ),
     # Stable Diffusion's VAE (REPA-E's f8d4), and VA-VAE's f16 family (arXiv 2501.01423): channels 128 x multipliers,

@@ -36,6 +36,7 @@ from vaebench.tokenizers.diffusers_folder import (
     require_spec,
     save_model,
 )
+from vaebench.tokenizers.frequency_start import start_with_frequencies
 from vaebench.tokenizers.method import initialised_by
 
 __all__ = [
@@ -221,5 +222,7 @@ def build_autoencoder(
             if isinstance(module, ResnetBlock2D):
                 for parameter in module.conv2.parameters():
                     nn.init.zeros_(parameter)
+    if resolved.frequency_start:
+        start_with_frequencies(autoencoder, resolved.patch_size)
     name = config if isinstance(config, str) else f"f{resolved.f}d{resolved.latent_channels}"
     return DiffusersTokenizer(autoencoder, name=name, method=method, source="initial weights")
