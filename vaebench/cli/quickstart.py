@@ -1,7 +1,8 @@
 """``vaebench quickstart``: a study that ships, and nothing else."""
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,6 +13,7 @@ from vaebench.cli.study import Jobs, SeedOption, _overrides, run_study
 def quickstart(
     data: Annotated[str, typer.Option(help="avatars, fashion-mnist, or a folder or table of your images.")] = "avatars",
     output_dir: opt.OutputDir = None,
+    config: opt.ConfigFile = None,
     override: opt.Overrides = None,
     device: opt.Device = "auto",
     seed: SeedOption = None,
@@ -23,7 +25,32 @@ def quickstart(
     Example: vaebench quickstart --output-dir runs/quickstart
     """
     root = output_dir or Path("runs") / ("quickstart" if data == "avatars" else f"quickstart-{Path(data).stem}")
-    run_study("quickstart", root, [*other_data(data), *_overrides(override, seed)], device, {"jobs": jobs}, dry_run)
+    overrides = [*other_data(data), *_from_file(config), *_overrides(override, seed)]
+    how = {"jobs": jobs if jobs is not None or dry_run else _jobs(device)}
+    run_study("quickstart", root, overrides, device, how, dry_run)
+
+
+def _from_file(config: Path | None) -> list[str]:
+    """Overrides of the study from a YAML file: of single settings, however deep they stand."""
+    from vaebench.core.config import read_yaml
+
+    def leaves(prefix: str, value: Any) -> list[str]:
+        if isinstance(value, dict) and value:
+            return [word for key, part in value.items() for word in leaves(f"{prefix}.{key}" if prefix else key, part)]
+        return [f"{prefix}={json.dumps(value)}"]
+
+    values = {} if config is None else read_yaml(config)
+    return leaves("", values) if values else []
+
+
+def _jobs(device: str) -> int | None:
+    """Two stages side by side on a CPU: they are so small that one of them gains little from a second core."""
+    import torch
+
+    from vaebench.core.processes import process_count
+
+    alone = process_count() == 1  # launched processes share each stage instead
+    return min(2, torch.get_num_threads()) if alone and opt.context(device).torch_device() == "cpu" else None
 
 
 def other_data(data: str) -> list[str]:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,10 +25,12 @@ from vaebench.study.index import Index, finished, is_complete, read_index
 from vaebench.study.slim import make_room
 from vaebench.study.spec import StudySpec
 from vaebench.study.tracking import WandbLog
+from vaebench.study.watch import Watch
 
 __all__ = ["Options", "StagesFailed", "finished", "read_index", "run"]
 
 SECONDS_BETWEEN_INDEXES = 5.0
+SECONDS_BETWEEN_LOOKS = 1.0
 # Seconds before a lost stage is tried again, doubled each time.
 BACK_OFF = 1.0
 
@@ -169,6 +172,7 @@ class _Run:
         self._skipped: dict[str, str] = {}
         self._next_index = 0.0
         self._wandb = WandbLog(options.wandb, spec.study, root) if options.wandb else None
+        self._watch: Watch | None = None
 
     def drive(self) -> None:
         """Start what can start until nothing is left, and say how it ended."""
@@ -185,8 +189,10 @@ class _Run:
             "study-started", engine=engine.name, host=socket.gethostname(), pid=os.getpid(),
             stages=len(self._nodes), todo=len(self._needs),
         )  # fmt: skip
+        # The serial engine works in this process, where each task shows its own progress.
+        self._watch = Watch(len(self._needs)) if engine.name != "serial" else None
         try:
-            with Interruptible() as interruption:
+            with self._watch or nullcontext(), Interruptible() as interruption:
                 while self._ready or self._running or self._later:
                     self._bring_back_what_is_due()
                     self._start_what_fits(engine, threads)
@@ -195,6 +201,8 @@ class _Run:
                     for outcome in outcomes:
                         self._take(engine, outcome)
                     self._write_index_sometimes()
+                    if self._watch is not None:
+                        self._watch.look()
         finally:
             engine.stop()
             self._index.write()
@@ -216,6 +224,8 @@ class _Run:
             self._running.add(name)
             attempt = self._attempts[name] = self._attempts.get(name, 0) + 1
             print(f"== {name}", file=sys.stderr, flush=True)
+            if self._watch is not None:
+                self._watch.begins(name, log)
             relative = str(log.relative_to(self._root))
             self._events.write("stage-started", stage=name, kind=node.kind, attempt=attempt, log=relative)
         self._ready.extendleft(reversed(kept))
@@ -224,6 +234,8 @@ class _Run:
         """Note how a job ended, and what can start or cannot come about any more."""
         name, node = outcome.id, self._nodes[outcome.id]
         self._running.discard(name)
+        if self._watch is not None:
+            self._watch.ends(name, not outcome.error)
         if not outcome.error:
             about = {"seconds": round(outcome.seconds, 3), "peak_bytes": outcome.peak_bytes}
             self._events.write("stage-finished", stage=name, kind=node.kind, **about)
@@ -266,8 +278,9 @@ class _Run:
         self._later = [(due, name) for due, name in self._later if due > now]
 
     def _seconds_to_next(self) -> float | None:
-        """How long to wait for an outcome at most: until something is to be tried again."""
-        return max(0.0, min(due for due, _ in self._later) - time.monotonic()) if self._later else None
+        """How long to wait for an outcome at most: until something is to be tried again, or to be shown."""
+        due = [max(0.0, min(due for due, _ in self._later) - time.monotonic())] if self._later else []
+        return min([*due, *([SECONDS_BETWEEN_LOOKS] if self._watch is not None else [])], default=None)
 
     def _write_index_sometimes(self) -> None:
         # Not after every stage: with thousands of them the index is long.

@@ -10,7 +10,7 @@ from typing import Any
 from vaebench.core.files import read_json
 from vaebench.core.locks import Holder, host_identity, living_holder
 from vaebench.core.progress import Report
-from vaebench.study.engines.job import progress_path
+from vaebench.study.engines.job import progress_path, read_report
 from vaebench.study.events import read_events
 from vaebench.study.index import is_complete
 
@@ -70,20 +70,13 @@ def _stage(root: Path, entry: dict[str, Any], names: set[str], ending: dict[str,
     hidden = f".{folder.name}.{entry['hash'][:10]}"
     holder = living_holder(folder.with_name(f"{hidden}.lock")) if f"{hidden}.lock" in names else None
     if holder is not None:
-        return StageStatus(*about, "running", report=_report(root, folder.name), holder=holder)
+        report = read_report(progress_path(root / "logs" / f"{folder.name}.log"))
+        return StageStatus(*about, "running", report=report, holder=holder)
     if ending is not None:
         failed = ending["event"] == "stage-failed"
         words = ending["error"] if failed else f"needs {ending['because']}"
         return StageStatus(*about, "failed" if failed else "skipped", error=words)
     return StageStatus(*about, "begun" if f"{hidden}.partial" in names else "to do")
-
-
-def _report(root: Path, name: str) -> Report | None:
-    path = progress_path(root / "logs" / f"{name}.log")
-    if not path.is_file():
-        return None
-    told = read_json(path)
-    return Report(**{**told, "values": {key: float(value) for key, value in told["values"].items()}})
 
 
 def _left(stages: list[StageStatus]) -> float | None:

@@ -48,8 +48,7 @@ def test_every_working_command_takes_the_common_options(path):
     for name in path:
         command = command.commands[name]
     names = {name for parameter in command.params for name in parameter.opts}
-    assert {"--device", "--seed", "--output-dir"} <= names
-    assert {"--config", "-o"} <= names or path == ("quickstart",)
+    assert {"--device", "--seed", "--output-dir", "--config", "-o"} <= names
 
 
 def test_version_is_that_of_the_package():
@@ -193,6 +192,29 @@ def test_the_whole_way_by_single_commands(tmp_path, monkeypatch):
     )
     assert other.exit_code == 2
     assert "learning_rate: 0.0001 there, 0.5 asked" in other.output
+
+
+@pytest.mark.parametrize(("cores", "launched", "expected"), [(1, 1, 1), (2, 1, 2), (16, 1, 2), (2, 2, None)])
+def test_quickstart_runs_two_stages_side_by_side_on_a_cpu(monkeypatch, cores, launched, expected):
+    from vaebench.cli.quickstart import _jobs
+
+    monkeypatch.setattr("torch.get_num_threads", lambda: cores)
+    monkeypatch.setattr("vaebench.core.processes.process_count", lambda: launched)
+    assert _jobs("cpu") == expected
+
+
+def test_quickstart_takes_a_file_of_settings(tmp_path):
+    from vaebench.cli.quickstart import _from_file
+    from vaebench.study.spec import load_study
+
+    (tmp_path / "mine.yaml").write_text("training: {batch_size: 8, betas: [0.8, 0.9]}\ncontrols: []\nseeds: [3]\n")
+    spec = load_study("quickstart", _from_file(tmp_path / "mine.yaml"))
+    assert (spec.training["batch_size"], list(spec.training["betas"]), list(spec.seeds)) == (8, [0.8, 0.9], [3])
+    assert spec.training["schedule"] == "cosine"
+    assert not spec.controls
+    assert _from_file(None) == []
+    result = run("quickstart", "--config", str(tmp_path / "none.yaml"), "--dry-run")
+    assert (result.exit_code, "does not exist" in result.output) == (2, True)
 
 
 def test_quickstart_goes_on_other_data(tmp_path):

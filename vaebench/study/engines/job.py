@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from vaebench.core.errors import VaebenchError
-from vaebench.core.files import write_json
+from vaebench.core.errors import MissingPath, VaebenchError
+from vaebench.core.files import read_json, write_json
 from vaebench.core.plugins import load_plugins, plugin_files
 from vaebench.core.progress import Report, listened_by
 
@@ -216,6 +216,15 @@ def logged(log: Path, own_streams: bool = False) -> Iterator[None]:
 def progress_path(log: Path) -> Path:
     """Where it stands how far a running stage is."""
     return log.with_suffix(".json")
+
+
+def read_report(path: Path) -> Report | None:
+    """How far the stage is, from that file; None where it has not begun to tell, or has ended."""
+    try:
+        told = read_json(path)
+    except MissingPath:
+        return None
+    return Report(**{**told, "values": {key: float(value) for key, value in told["values"].items()}})
 
 
 class _Reporter:
