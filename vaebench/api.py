@@ -13,12 +13,13 @@ Example:
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vaebench.core.config import Config, build
-from vaebench.core.errors import ConfigError, DataError, UnknownName, suggest
+from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName, suggest
 from vaebench.core.files import read_json
 from vaebench.core.plugins import code_of, is_reference
 from vaebench.core.processes import process_count, process_index
@@ -34,12 +35,21 @@ def cache_root() -> Path:
     return Path(os.environ.get("VAEBENCH_CACHE") or Path.home() / ".cache" / "vaebench")
 
 
-def _cached(kind: str, name: str, config: Settings, inputs: Mapping[str, str], context: Context) -> Path:
-    """Run a stage whose folder in the cache is named by its hash."""
+def _cached(kind: str, name: str, config: Settings, inputs: Mapping[str, str], context: Context | None) -> Path:
+    """Run a stage whose folder in the cache is named by its hash; without a context only what is there counts.
+
+    Raises:
+        MissingPath: it is not there, and there is no context to run it in.
+    """
     stage = STAGES.get(kind)()
     resolved: Config = stage.resolve(build(stage.Config, config, kind))
     identity = stage_hash(stage, resolved, {role: input_hash(role, reference) for role, reference in inputs.items()})
-    return execute(stage, resolved, inputs, cache_root() / kind / f"{name}-{identity[:10]}", context).folder
+    folder = cache_root() / kind / f"{name}-{identity[:10]}"
+    if context is not None:
+        return execute(stage, resolved, inputs, folder, context).folder
+    if completed(folder) is None:
+        raise MissingPath(f"{folder} was not made yet.")
+    return folder
 
 
 def prepare_data(
@@ -215,11 +225,16 @@ def score_controls(
     metrics: Sequence[str] = (),
     settings: Settings | None = None,
     context: Context | None = None,
+    known: bool = False,
 ) -> dict[str, list[Score]]:
     """The same scores of latents that nobody trained, by control: what a number means is seen against them.
 
     Principal components and a random projection of patches have the f and d of the latents, pixels their f. They are
     made from the data that the latents come from, and kept in the cache.
+
+    Args:
+        latents, metrics, settings, context: as of :func:`score`.
+        known: return those that are in the cache, and make none.
 
     Raises:
         DataError: those data are not there any more.
@@ -227,8 +242,10 @@ def score_controls(
     from vaebench.latents import LatentFile
     from vaebench.tokenizers.controls import CONTROLS, control_origin
 
-    context, inputs = context or Context(), score_inputs(latents, None, None)
+    inputs, running = score_inputs(latents, None, None), None if known else context or Context()
     if "data" not in inputs:
+        if known:
+            return {}
         raise DataError("The data that these latents were made from are not there, so no control can be made of them.")
     data, spec = inputs["data"], LatentFile(Path(inputs["latents"]) / "train.h5").info.tokenizer
     config = {**(settings or {}), **({"metrics": list(metrics)} if metrics else {})}
@@ -236,12 +253,14 @@ def score_controls(
     for name in CONTROLS:
         origin, tag = control_origin(name, spec.f, spec.d), f"{name}-f{spec.f}"
         tokenizer = origin.get("load")
-        if tokenizer is None:
-            tokenizer = str(_cached("train", f"{tag}d{spec.d}", {**origin, "training": {}}, {"data": data}, context))
-        given = {"data": data, "tokenizer": tokenizer}
-        own = _cached("extract", tag, {}, given, context)
-        folder = _cached("score", tag, config, {"latents": str(own), **given}, context)
-        found[name] = read_scores(folder / "scores.json")
+        with suppress(*([MissingPath] if known else [])):
+            if tokenizer is None:
+                fitted = _cached("train", f"{tag}d{spec.d}", {**origin, "training": {}}, {"data": data}, running)
+                tokenizer = str(fitted)
+            given = {"data": data, "tokenizer": tokenizer}
+            own = _cached("extract", tag, {}, given, running)
+            folder = _cached("score", tag, config, {"latents": str(own), **given}, running)
+            found[name] = read_scores(folder / "scores.json")
     return found
 
 

@@ -25,7 +25,12 @@ def score(
         str | None, typer.Option("--tokenizer", help="Default: the one that made the latents.")
     ] = None,
     controls: Annotated[
-        bool, typer.Option("--controls", help="Beside them, the same scores of PCA, a random projection and pixels.")
+        bool,
+        typer.Option(
+            "--controls",
+            help="Beside them, the same scores of PCA, a random projection and pixels. Once made, they stand there "
+            "without being asked for.",
+        ),
     ] = False,
     details: Annotated[
         bool, typer.Option("--details", help="Also print scores of single attributes and factors.")
@@ -71,10 +76,12 @@ def score(
     found = api.score(
         latents, folder, data=data, tokenizer=tokenizer, settings=settings, context=opt.context(device)
     )  # fmt: skip
-    beside = api.score_controls(latents, settings=settings, context=opt.context(device)) if controls else {}
+    beside = api.score_controls(latents, settings=settings, context=opt.context(device), known=not controls)
     opt.show_scores(found, details, beside)
     for name, why in read_json(folder / "notes.json")["not_available"].items():
         print(f"{name}: not available: {why}")
+    if not beside:
+        opt.say("What would latents score that nobody trained? --controls tells.")
     opt.say(str(folder))
 
 

@@ -46,14 +46,26 @@ def test_scores_are_kept_with_what_was_not_available(smoke_run, tmp_path):
     assert set(notes["seconds"]) == {"spectrum", "srss", "viv"}
 
 
-def test_controls_stand_beside_the_scores(smoke_run, tmp_path):
+def test_controls_stand_beside_the_scores(smoke_run, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     latents = stage(smoke_run, "extract-kl-vae")
-    result = run("score", latents, "--metrics", "effective-rank", "--controls", "--output-dir", tmp_path / "scores")
-    assert result.exit_code == 0, result.output
-    header = next(row for row in result.output.splitlines() if "baseline" in row)
-    line = next(row for row in result.output.splitlines() if row.startswith("effective_rank "))
-    assert [name in header for name in ("pca-patches", "random-projection", "pixels")] == [True] * 3
-    assert len(line.split()) >= 8
+    asked = ("score", latents, "--metrics", "effective-rank", "--output-dir", tmp_path / "scores")
+
+    def shown(*more) -> tuple[list[bool], int, str]:
+        result = run(*asked, *more)
+        assert result.exit_code == 0, result.output
+        header = next(row for row in result.output.splitlines() if "baseline" in row)
+        line = next(row for row in result.output.splitlines() if row.startswith("effective_rank "))
+        names = [name in header for name in ("pca-patches", "random-projection", "pixels")]
+        return names, len(line.split()), result.output
+
+    names, width, told = shown()
+    assert names == [False] * 3
+    assert "--controls tells" in told
+    assert shown("--controls")[:2] == ([True] * 3, width + 3)
+    names, _, told = shown()  # from now on they are there
+    assert names == [True] * 3
+    assert "--controls tells" not in told
 
 
 def test_without_the_data_their_scores_are_not_available(smoke_run, tmp_path):
