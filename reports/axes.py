@@ -9,6 +9,7 @@ import pandas as pd
 
 from reports.names import label_of
 from reports.published import refuse_published
+from vaebench.core.config import flattened
 from vaebench.core.errors import MismatchError
 
 Protocols = Mapping[str, Mapping[str, Any]]
@@ -114,7 +115,7 @@ def require_one_protocol(hashes: Sequence[str], protocols: Protocols, what: str,
 
 def differences(protocols: Sequence[Mapping[str, Any]]) -> list[str]:
     """The entries in which protocols differ, as 'sampler.nfe (25 against 50)'; nested entries by dotted name."""
-    flat = [_flatten(protocol) for protocol in protocols]
+    flat = [flattened(protocol) for protocol in protocols]
     keys = dict.fromkeys(key for entries in flat for key in entries)
     result = []
     for key in keys:
@@ -141,13 +142,3 @@ def seed_values(scores: pd.DataFrame) -> dict[Axis, dict[str, dict[int, float]]]
 
 def _float(value: Any) -> float:
     return float("nan") if pd.isna(value) else float(value)
-
-
-def _flatten(entries: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in entries.items():
-        if isinstance(value, Mapping) and value:
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat

@@ -96,3 +96,15 @@ def forgetful(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
     for name in set(sys.modules) - modules:
         if name.startswith(("vaebench_example", "plugin_", "mine_")):
             del sys.modules[name]
+
+
+@pytest.fixture(params=[False, True], ids=["mkl", "onednn"])
+def product_library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Matrix products of CPUs by either library, whichever suits this processor."""
+    import torch
+
+    from vaebench.core import products
+
+    if request.param and not torch.backends.mkldnn.is_available():
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(products, "prefer_onednn", lambda: request.param)

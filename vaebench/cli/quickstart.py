@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -32,15 +32,10 @@ def quickstart(
 
 def _from_file(config: Path | None) -> list[str]:
     """Overrides of the study from a YAML file: of single settings, however deep they stand."""
-    from vaebench.core.config import read_yaml
+    from vaebench.core.config import flattened, read_yaml
 
-    def leaves(prefix: str, value: Any) -> list[str]:
-        if isinstance(value, dict) and value:
-            return [word for key, part in value.items() for word in leaves(f"{prefix}.{key}" if prefix else key, part)]
-        return [f"{prefix}={json.dumps(value)}"]
-
-    values = {} if config is None else read_yaml(config)
-    return leaves("", values) if values else []
+    values = {} if config is None else flattened(read_yaml(config))
+    return [f"{name}={json.dumps(value, default=str)}" for name, value in values.items()]
 
 
 def _jobs(device: str) -> int | None:

@@ -94,6 +94,17 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
     return result
 
 
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted name, {"a": {"b": 1}} as {"a.b": 1}; an empty group stays a value."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flattened(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
 def _yaml_float(text: str) -> str:
     # YAML 1.1 reads 1e-4 as text because it has no point; people write it all the time.
     try:

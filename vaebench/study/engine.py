@@ -172,7 +172,7 @@ class _Run:
         self._skipped: dict[str, str] = {}
         self._next_index = 0.0
         self._wandb = WandbLog(options.wandb, spec.study, root) if options.wandb else None
-        self._watch: Watch | None = None
+        self._watch = Watch(len(self._needs))
 
     def drive(self) -> None:
         """Start what can start until nothing is left, and say how it ended."""
@@ -190,9 +190,9 @@ class _Run:
             stages=len(self._nodes), todo=len(self._needs),
         )  # fmt: skip
         # The serial engine works in this process, where each task shows its own progress.
-        self._watch = Watch(len(self._needs)) if engine.name != "serial" else None
+        watched = self._watch if engine.name != "serial" else nullcontext()
         try:
-            with self._watch or nullcontext(), Interruptible() as interruption:
+            with watched, Interruptible() as interruption:
                 while self._ready or self._running or self._later:
                     self._bring_back_what_is_due()
                     self._start_what_fits(engine, threads)
@@ -201,8 +201,7 @@ class _Run:
                     for outcome in outcomes:
                         self._take(engine, outcome)
                     self._write_index_sometimes()
-                    if self._watch is not None:
-                        self._watch.look()
+                    self._watch.look()
         finally:
             engine.stop()
             self._index.write()
@@ -224,8 +223,7 @@ class _Run:
             self._running.add(name)
             attempt = self._attempts[name] = self._attempts.get(name, 0) + 1
             print(f"== {name}", file=sys.stderr, flush=True)
-            if self._watch is not None:
-                self._watch.begins(name, log)
+            self._watch.begins(name, log)
             relative = str(log.relative_to(self._root))
             self._events.write("stage-started", stage=name, kind=node.kind, attempt=attempt, log=relative)
         self._ready.extendleft(reversed(kept))
@@ -234,8 +232,7 @@ class _Run:
         """Note how a job ended, and what can start or cannot come about any more."""
         name, node = outcome.id, self._nodes[outcome.id]
         self._running.discard(name)
-        if self._watch is not None:
-            self._watch.ends(name, not outcome.error)
+        self._watch.ends(name, not outcome.error)
         if not outcome.error:
             about = {"seconds": round(outcome.seconds, 3), "peak_bytes": outcome.peak_bytes}
             self._events.write("stage-finished", stage=name, kind=node.kind, **about)
@@ -279,8 +276,8 @@ class _Run:
 
     def _seconds_to_next(self) -> float | None:
         """How long to wait for an outcome at most: until something is to be tried again, or to be shown."""
-        due = [max(0.0, min(due for due, _ in self._later) - time.monotonic())] if self._later else []
-        return min([*due, *([SECONDS_BETWEEN_LOOKS] if self._watch is not None else [])], default=None)
+        waits = [max(0.0, due - time.monotonic()) for due, _ in self._later]
+        return min([*waits, *([SECONDS_BETWEEN_LOOKS] if self._watch.active else [])], default=None)
 
     def _write_index_sometimes(self) -> None:
         # Not after every stage: with thousands of them the index is long.

@@ -17,6 +17,9 @@ class Watch:
     """Shows running stages while it is entered, on standard error.
 
     A log gets one line every few seconds, of each stage in turn, however many there are.
+
+    Attributes:
+        active: whether it is entered; otherwise it notes what runs and says nothing.
     """
 
     def __init__(self, todo: int) -> None:
@@ -24,8 +27,10 @@ class Watch:
         self._running: dict[str, tuple[Path, float]] = {}
         self._live: Any = None
         self._last = time.monotonic()
+        self.active = False
 
     def __enter__(self) -> Self:
+        self.active = True
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
@@ -36,6 +41,7 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.active = False
         if self._live is not None:
             self._live.stop()
 
@@ -50,21 +56,16 @@ class Watch:
 
     def look(self) -> None:
         """Say how far a stage is, if it is time to; each takes its turn."""
-        if self._live is not None or not self._running or time.monotonic() - self._last < SECONDS_BETWEEN_LINES:
+        if not self.active or self._live is not None or not self._running:
+            return
+        if time.monotonic() - self._last < SECONDS_BETWEEN_LINES:
             return
         self._last = time.monotonic()
         stage = next(iter(self._running))
         self._running[stage] = self._running.pop(stage)
-        report = self._report(stage)
+        report = _report(*self._running[stage])
         if report is not None:
             print(f"{stage}: {report}", file=sys.stderr, flush=True)
-
-    def _report(self, stage: str) -> Report | None:
-        path, began = self._running[stage]
-        # What a killed attempt has left tells nothing of this one.
-        with contextlib.suppress(FileNotFoundError):
-            return read_report(path) if path.stat().st_mtime >= began else None
-        return None
 
     def _rows(self) -> Any:
         from rich.table import Table
@@ -72,7 +73,14 @@ class Watch:
 
         table = Table.grid(padding=(0, 2))
         table.add_row(Text(f"{self._done} of {self._todo} stages done", style="dim"), "")
-        for stage in list(self._running):
-            report = self._report(stage) if stage in self._running else None
+        for stage, about in list(self._running.items()):
+            report = _report(*about)
             table.add_row(Text(stage, style="bold"), Text("starting" if report is None else str(report)))
         return table
+
+
+def _report(path: Path, began: float) -> Report | None:
+    # What a killed attempt has left tells nothing of this one.
+    with contextlib.suppress(FileNotFoundError):
+        return read_report(path) if path.stat().st_mtime >= began else None
+    return None

@@ -217,7 +217,7 @@ def build_autoencoder(
     resolved = resolve_preset(config)
     with initialised_by(generator):
         autoencoder = AutoencoderKL(**resolved.diffusers_config())
-    if resolved.zero_residuals:
+    if resolved.zero_residuals or resolved.frequency_start:
         for module in autoencoder.modules():
             if isinstance(module, ResnetBlock2D):
                 for parameter in module.conv2.parameters():

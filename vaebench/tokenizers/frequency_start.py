@@ -23,7 +23,6 @@ from typing import Any
 import torch
 from diffusers.models.attention_processor import Attention
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 # Orthonormal directions of colour (luminance, red-blue, green-magenta) and their amplitude in natural images.
@@ -38,14 +37,13 @@ LOGVAR = -5.0
 
 @torch.no_grad()
 def start_with_frequencies(autoencoder: AutoencoderKL, patch_size: int) -> None:
-    """Put residual branches to zero and the encoder to the lowest frequencies; the decoder keeps its drawn weights.
+    """Put the encoder to the lowest frequencies, and attention everywhere to zero; the decoder keeps its other weights.
 
-    Latents that the last norm has no room for (more than half its channels) keep theirs, too, but for their noise.
+    Residual blocks must begin as zero (`zero_residuals`). Latents that the last norm has no room for (more than half
+    its channels) keep their weights, but for their noise.
     """
     for module in autoencoder.modules():
-        if isinstance(module, ResnetBlock2D):
-            _zero(module.conv2)
-        elif isinstance(module, Attention):
+        if isinstance(module, Attention):
             _zero(module.to_out[0])
     encoder = autoencoder.encoder
     chain = _chain(encoder)

@@ -47,7 +47,7 @@ def test_scores_are_kept_with_what_was_not_available(smoke_run, tmp_path):
 
 
 def test_controls_stand_beside_the_scores(smoke_run, tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("VAEBENCH_CACHE", str(tmp_path / "cache"))
     latents = stage(smoke_run, "extract-kl-vae")
     asked = ("score", latents, "--metrics", "effective-rank", "--output-dir", tmp_path / "scores")
 

@@ -7,13 +7,6 @@ from torch import nn
 from vaebench.core import products
 
 
-@pytest.fixture(params=[False, True], ids=["mkl", "onednn"])
-def library(request, monkeypatch):
-    if request.param and not torch.backends.mkldnn.is_available():
-        pytest.skip("this PyTorch has no oneDNN")
-    monkeypatch.setattr(products, "prefer_onednn", lambda: request.param)
-
-
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
@@ -21,7 +14,7 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
 @pytest.mark.parametrize(("m", "k", "n"), [(1, 1, 1), (7, 5, 3), (33, 64, 130)])
-def test_matmul(library, m, k, n, transposed, biased):
+def test_matmul(product_library, m, k, n, transposed, biased):
     a = draw(k, m).t() if "a" in transposed else draw(m, k)
     b = draw(n, k, seed=1).t() if "b" in transposed else draw(k, n, seed=1)
     bias = draw(n, seed=2) if biased else None
@@ -34,7 +27,7 @@ def test_matmul(library, m, k, n, transposed, biased):
 
 @pytest.mark.parametrize("biased", [False, True])
 @pytest.mark.parametrize("shape", [(6, 8), (3, 5, 8), (0, 8)])
-def test_linear_and_its_gradients(library, shape, biased):
+def test_linear_and_its_gradients(product_library, shape, biased):
     layer = nn.Linear(8, 4, bias=biased)
     x, weight = draw(*shape).requires_grad_(), draw(*shape[:-1], 4, seed=3)
     doubled = nn.Linear(8, 4, bias=biased).double()
@@ -48,7 +41,7 @@ def test_linear_and_its_gradients(library, shape, biased):
         torch.testing.assert_close(gradient, reference.float(), rtol=1e-5, atol=1e-5)
 
 
-def test_linear_of_strided_input_without_gradients(library):
+def test_linear_of_strided_input_without_gradients(product_library):
     layer, x = nn.Linear(8, 4), draw(3, 8, 5).transpose(1, 2)
     with torch.inference_mode():
         torch.testing.assert_close(products.linear(x, layer), layer(x.contiguous()), rtol=1e-5, atol=1e-5)

@@ -5,15 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from vaebench.core import products
 from vaebench.generation import fused
 
-
-@pytest.fixture(autouse=True, params=[False, True], ids=["mkl", "onednn"])
-def library(request, monkeypatch):
-    if request.param and not torch.backends.mkldnn.is_available():
-        pytest.skip("this PyTorch has no oneDNN")
-    monkeypatch.setattr(products, "prefer_onednn", lambda: request.param)
+pytestmark = pytest.mark.usefixtures("product_library")
 
 
 def draw(*shape: int, seed: int = 0) -> torch.Tensor:
