@@ -107,14 +107,14 @@ def test_the_first_part_reads_running_statistics_and_the_second_the_batch(teache
     made = objective(teacher, initial_statistics=known)
     features = random(4, 20, 4, 4, seed=1)
     seen = []
-    made.sit.patches.register_forward_hook(lambda module, arguments, output: seen.append(arguments[0].detach()))
+    made.sit.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].detach()))
     latents = 4 + random(4, 8, 4, 4)
     made(make_inputs(latents, features))
     t = sample_uniform(np.arange(4), (), 0, "time").view(-1, 1, 1, 1)
     noise = sample_normal(np.arange(4), (8, 4, 4), 0, "interpolant noise")
-    for patches, data in zip(seen, ((latents - 1) / (4 + 1e-4) ** 0.5, made.batch_norm(latents)), strict=True):
+    for inputs, data in zip(seen, ((latents - 1) / (4 + 1e-4) ** 0.5, made.batch_norm(latents)), strict=True):
         expected = t * data + (1 - t) * noise
-        torch.testing.assert_close(patches, expected.flatten(2).transpose(1, 2), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(inputs, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_draws_belong_to_rows(teacher, make_inputs):
