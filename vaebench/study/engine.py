@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import time
-from collections import deque
+from bisect import insort
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -163,7 +163,9 @@ class _Run:
         for name, needs in self._needs.items():
             for need in needs:
                 self._needed_by[need].append(name)
-        self._ready = deque(name for name, needs in self._needs.items() if not needs)
+        # In the graph's order, so that one tokenizer after the other is finished instead of all of them at the end.
+        self._place = {name: place for place, name in enumerate(self._nodes)}
+        self._ready = [name for name in self._nodes if name in self._needs and not self._needs[name]]
         self._running: set[str] = set()
         self._later: list[tuple[float, str]] = []
         self._retries = options.retries if options.retries is not None else 3 if options.engine == "ray" else 0
@@ -211,22 +213,21 @@ class _Run:
             raise StagesFailed(self._summary(done), "Mend the cause and run the same command again: it goes on.")
 
     def _start_what_fits(self, engine: Engine, threads: int | None) -> None:
-        kept = []
-        while self._ready and not engine.full:
-            name = self._ready.popleft()
+        for name in list(self._ready):
+            if engine.full:
+                break
             node = self._nodes[name]
             log = self._root / "logs" / f"{node.folder_name}.log"
             needs = self._options.needs.get(node.kind)
             if not engine.start(make_job(node, self._folders, log, self._context, threads, needs)):
-                kept.append(name)
                 continue
+            self._ready.remove(name)
             self._running.add(name)
             attempt = self._attempts[name] = self._attempts.get(name, 0) + 1
             print(f"== {name}", file=sys.stderr, flush=True)
             self._watch.begins(name, log)
             relative = str(log.relative_to(self._root))
             self._events.write("stage-started", stage=name, kind=node.kind, attempt=attempt, log=relative)
-        self._ready.extendleft(reversed(kept))
 
     def _take(self, engine: Engine, outcome: Outcome) -> None:
         """Note how a job ended, and what can start or cannot come about any more."""
@@ -241,7 +242,7 @@ class _Run:
             for other in self._needed_by[name]:
                 self._needs[other].discard(name)
                 if not self._needs[other] and other not in self._skipped:
-                    self._ready.append(other)
+                    self._make_ready(other)
             return
         attempt = self._attempts[name]
         wait = BACK_OFF * 2.0 ** (attempt - 1) if outcome.again and attempt <= self._retries else None
@@ -269,9 +270,14 @@ class _Run:
                 self._events.write("stage-skipped", stage=other, because=name)
                 waiting += self._needed_by[other]
 
+    def _make_ready(self, name: str) -> None:
+        insort(self._ready, name, key=self._place.__getitem__)
+
     def _bring_back_what_is_due(self) -> None:
         now = time.monotonic()
-        self._ready.extend(name for due, name in self._later if due <= now)
+        for due, name in self._later:
+            if due <= now:
+                self._make_ready(name)
         self._later = [(due, name) for due, name in self._later if due > now]
 
     def _seconds_to_next(self) -> float | None:

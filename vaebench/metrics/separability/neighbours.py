@@ -110,7 +110,7 @@ class _Side:
     ) -> None:
         self.values, self.distance, self.device = values, distance, device
         self.rows, self.width = int(values.shape[0]), int(np.prod(values.shape[1:]))
-        self.g = (10 * self.width**0.5 + 16) * HALF_ULP
+        self.g = rounding(self.width)
         small = 4 * self.rows * self.width <= PREPARED_BYTES
         self.parts = _parts(self.rows, BLOCK if small else LARGE_BLOCK)
         # Any centre gives the same distances, so that a subset of a large bank serves.
@@ -301,6 +301,11 @@ class _Search:
             others = others[others != query]
         distances = self._distances(np.full(len(others), query), others)
         return np.asarray(others[np.lexsort((others, distances))[: self.k]])
+
+
+def rounding(width: int) -> float:
+    """g: a float32 product q·b, less half the squared lengths, is wrong by at most g (|q||b| + |q|²/2 + |b|²/2)."""
+    return (10 * width**0.5 + 16) * HALF_ULP
 
 
 def _coarse_standards(tile: Tensor, candidates: int) -> np.ndarray:

@@ -34,6 +34,26 @@ def test_density_and_coverage_by_definition() -> None:
     np.testing.assert_array_equal(found.coverage, inside.any(0))
 
 
+def test_float64_decides_where_float32_cannot() -> None:
+    """Distances that differ in the seventh digit, and rounded copies on the very border of balls."""
+    rng = np.random.default_rng(0)
+    directions = rng.standard_normal((2, 200, 16))
+    directions /= np.linalg.norm(directions, axis=2, keepdims=True)
+    generated, reference = directions * (1 + 1e-7 * rng.standard_normal((2, 200, 1)))
+    generated = np.concatenate([generated, np.repeat(reference[:20], 3, axis=0)])
+    found = manifold_scores(generated, reference)
+    own, across, theirs = (
+        np.linalg.norm(x[:, None] - y[None], axis=2)
+        for x, y in ((reference, reference), (generated, reference), (generated, generated))
+    )
+    radii = {k: np.sort(own, axis=1)[:, k] * (1 + 1e-9) for k in (3, 5)}
+    around = np.sort(theirs, axis=1)[:, 3] * (1 + 1e-9)
+    np.testing.assert_array_equal(found.precision, (across <= radii[3]).any(1))
+    np.testing.assert_array_equal(found.density, (across <= radii[5]).sum(1) / 5)
+    np.testing.assert_array_equal(found.recall, (across <= around[:, None]).any(0))
+    np.testing.assert_array_equal(found.coverage, (across <= radii[5]).any(0))
+
+
 def test_known_cases() -> None:
     rng = np.random.default_rng(0)
     data = rng.standard_normal((100, 3))
