@@ -41,8 +41,8 @@ def manifold_scores(
 ) -> ManifoldScores:
     """Improved precision and recall, density and coverage.
 
-    Distances are Euclidean, a ball includes its border. Answers are those of float64: float32 products decide, in blocks
-    of at most 16 MiB, except where rounding could; there distances are computed from differences in float64.
+    Distances are Euclidean, a ball includes its border. Answers are those of float64: float32 products decide, in
+    blocks of at most 16 MiB, except where rounding could; there float64 distances from differences do.
 
     Args:
         generated, reference: features (n, d) and (m, d). Recall and coverage depend on n, m and their ratio, so compare
