@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import h5py
 import pandas as pd
 
 from reports.collect import Results, Study
+from vaebench.core.files import read_json
+from vaebench.study.slim import HEADERS
 
 COLUMNS = {
     "study": "str", "tokenizer": "str", "label": "str", "family": "str", "f": "Int64", "d": "Int64", "height": "Int64",
@@ -47,16 +50,27 @@ def _shapes(study: Study) -> dict[str, dict[str, int]]:
     shapes: dict[str, dict[str, int]] = {}
     for stage in study.of_kind("extract"):
         if stage.tokenizer not in shapes:
-            found = next(filter(None, map(_shape, sorted(stage.folder.glob("*.h5")))), None)
+            found = next(filter(None, map(_shape, _headers(stage.folder))), None)
             shapes |= {stage.tokenizer: found} if found else {}
     return shapes
 
 
-def _shape(path: Path) -> dict[str, int] | None:
+def _headers(folder: Path) -> Iterator[Mapping[str, Any]]:
+    """Attributes of the latent files; a slim copy of a study keeps those of the files that it leaves out."""
+    for path in sorted(folder.glob("*.h5")):
+        try:
+            with h5py.File(path, "r") as file:
+                yield dict(file.attrs)
+        except OSError:
+            continue
+    if (folder / HEADERS).is_file():
+        yield from read_json(folder / HEADERS).values()
+
+
+def _shape(attributes: Mapping[str, Any]) -> dict[str, int] | None:
     try:
-        with h5py.File(path, "r") as file:
-            d, height, width = json.loads(file.attrs["shape"])
-            spec: dict[str, Any] = json.loads(file.attrs["tokenizer"])
+        d, height, width = json.loads(attributes["shape"])
+        spec: dict[str, Any] = json.loads(attributes["tokenizer"])
         return {"d": d, "height": height, "width": width, "latent_dim": math.prod((d, height, width)), "f": spec["f"]}
-    except (OSError, KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError):
         return None

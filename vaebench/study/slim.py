@@ -9,11 +9,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
+
 from vaebench.core.errors import MismatchError
 from vaebench.core.files import read_json, remove, write_json
 from vaebench.study.index import is_complete
 
 LEFT_OUT = "left_out.json"
+HEADERS = "headers.json"
+"""Attributes of the HDF5 files that were left out: what shape the latents had, and whose they were."""
+ALWAYS = ("scores.json", "stage.json")
+"""What tables are made of, however large it is."""
 # Files of a study folder beside its stages.
 _OWN = ("index.json", "study.yaml", "events.jsonl")
 
@@ -25,7 +31,7 @@ def slim(root: Path, index: Mapping[str, Any], target: Path, largest: int) -> tu
         root: the study's folder.
         index: its index.
         target: where the slim one shall be: a new folder, or a slim copy of the same study from before.
-        largest: bytes; a stage's files above it are left out, and named in its ``left_out.json``.
+        largest: bytes; a stage's files above it are left out, but for scores, and named in its ``left_out.json``.
 
     Returns:
         stages copied, and bytes that the slim folder has now.
@@ -54,19 +60,29 @@ def _copy(source: Path, goal: Path, largest: int) -> None:
     partial = goal.with_name(f".{goal.name}.slim.tmp")
     shutil.rmtree(partial, ignore_errors=True)
     left_out: dict[str, int] = dict(_left_out(source))
+    headers: dict[str, dict[str, str]] = {}
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
         if not path.is_file() or "tb" in relative.parts:
             continue
         size = path.stat().st_size
-        if size > largest:
+        if size > largest and path.name not in ALWAYS:
             left_out[relative.as_posix()] = size
+            if path.suffix == ".h5":
+                headers[relative.as_posix()] = _header(path)
         else:
             (partial / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, partial / relative)
     if left_out:
         write_json(partial / LEFT_OUT, left_out)
+    if headers:
+        write_json(partial / HEADERS, headers)
     partial.rename(goal)
+
+
+def _header(path: Path) -> dict[str, str]:
+    with h5py.File(path, "r") as file:
+        return {name: value for name, value in file.attrs.items() if isinstance(value, str)}
 
 
 def _left_out(folder: Path) -> dict[str, int]:

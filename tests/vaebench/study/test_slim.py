@@ -3,13 +3,15 @@
 import json
 import shutil
 
+import h5py
+import numpy as np
 import pytest
 
 from vaebench.core.errors import MismatchError
 from vaebench.stages.base import Context
 from vaebench.study.engine import run
 from vaebench.study.index import read_index
-from vaebench.study.slim import LEFT_OUT, slim, wanting
+from vaebench.study.slim import HEADERS, LEFT_OUT, slim, wanting
 
 NODES = {"data": {}, "a": {"needs": ["data"]}, "b": {"needs": ["data"]}, "c": {"needs": ["a", "b"]}}
 
@@ -33,6 +35,19 @@ def test_small_files_stay_and_large_ones_are_named(root, tmp_path):
         assert {path.name for path in folder.iterdir()} == kept | {LEFT_OUT}
         assert all((folder / name).read_bytes() == (whole / name).read_bytes() for name in kept)
     assert slim(root, read_index(root), tmp_path / "slim", 5000) == (0, size)
+
+
+def test_scores_stay_and_headers_of_latents(root, tmp_path):
+    folder = next((root / "stages").glob("a-*"))
+    (folder / "scores.json").write_text(json.dumps(["long"] * 2000))
+    with h5py.File(folder / "train.h5", "w") as file:
+        file["mean"] = np.zeros(2000)
+        file.attrs["shape"], file.attrs["rows"] = "[8, 2, 2]", 2000
+    slim(root, read_index(root), tmp_path / "slim", 5000)
+    copy = tmp_path / "slim" / "stages" / folder.name
+    assert (copy / "scores.json").read_bytes() == (folder / "scores.json").read_bytes()
+    assert not (copy / "train.h5").exists()
+    assert json.loads((copy / HEADERS).read_text()) == {"train.h5": {"shape": "[8, 2, 2]"}}
 
 
 def test_only_what_an_incomplete_stage_needs_is_made_anew(root, stub_graph, stub_spec, tmp_path):
