@@ -1,7 +1,7 @@
 """The claim's evidence: its figures and every number in its text, from the committed tables alone.
 
     python docs/evidence/claim/render.py --collect avatars runs/avatars-claim   # the tables, out of a finished study
-    python docs/evidence/claim/render.py                                        # figures and README.md
+    python docs/evidence/claim/render.py       # figures, README.md, and the finding on the front page
 
 `README.md` is `README.md.j2` with numbers put in; a test renders it anew and compares.
 """
@@ -9,6 +9,7 @@
 import argparse
 import json
 import shutil
+import tarfile
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +24,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
+from scipy.stats import spearmanr
 
 from reports.figures import INK, PALETTE, SOFT, STYLE
 from reports.labels import label_points
 from reports.names import GENERATION, MINUS, label_of, metric_name
-from reports.statistics import Coefficient, correlate, correlate_many, holm, partial_correlation
+from reports.statistics import PartialCorrelation, fisher_interval, holm, partial_correlation
+from reports.statistics.checks import pearson, ranks
+from vaebench.study.index import read_index
+from vaebench.study.slim import slim
 
 HERE = Path(__file__).parent
 CLAIMED, REAL, OWN = "probe_macro_f1 [flattened]", "gfid", "gfid_vs_reconstructions"
@@ -40,6 +45,13 @@ GROUPS = {
     "other objectives": ("eq-vae", "se-vae", "l-detok", "e2e-vae"),
     "control": ("pca-patches", "random-projection"),
 }
+FRONT, BEGIN, END = (
+    HERE.parents[2] / "README.md",
+    "<!-- finding of the claim's study -->",
+    "<!-- end of the finding -->",
+)
+LARGEST = 16 * 1024
+"""Bytes of a stage's file beyond which the archive of the study leaves it out."""
 PER_SEED = ("gfid", "gfid_vs_reconstructions", "psnr", "rfid", "probe_macro_f1")
 KEEP = ["label", "metric", "vectorisation", "budget", "value", "low", "high", "interval", "seeds", "n", "direction"]
 
@@ -62,6 +74,7 @@ class Study:
         self.runs = pd.read_csv(self.folder / "runs.csv").fillna({"vectorisation": ""})
         self.predictions = pd.read_csv(self.folder / "prediction.csv")
         self.costs = pd.read_csv(self.folder / "cost.csv")
+        self._cells: dict[tuple[str, str], pd.DataFrame] = {}
         self._tested: dict[tuple[str, str], pd.DataFrame] = {}
 
     @cached_property
@@ -70,10 +83,12 @@ class Study:
         found: dict[str, Any] = json.loads((self.folder / "index.json").read_text())
         return found
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
-        """Tokenizers in the study's order."""
-        return [label for label in self.families if label in self.cells(REAL).index]
+        """Tokenizers of which everything is done, in the study's order."""
+        sampled = self.runs[self.runs["metric"] == REAL].groupby("label").size()
+        done = {str(label) for label in sampled.index[sampled > 1]} & set(self.cells("effective_rank").index)
+        return [label for label in self.families if label in done]
 
     def trained(self) -> list[str]:
         """Without the controls, which nobody trained."""
@@ -101,6 +116,8 @@ class Study:
 
     def cells(self, score: str, budget: str = "") -> pd.DataFrame:
         """value, low, high by label."""
+        if (score, budget) in self._cells:
+            return self._cells[score, budget]
         metric, _, variant = score.partition(" [")
         table = self.comparison
         rows = table[(table["metric"] == metric) & (table["vectorisation"] == variant.rstrip("]"))]
@@ -108,9 +125,9 @@ class Study:
             rows = rows[rows["budget"] == (budget or self.budget)]
         if rows.empty:
             raise KeyError(f"{score} is not in {self.folder / 'comparison.csv'}")
-        return rows.set_index("label")[["value", "low", "high", "interval", "seeds", "direction"]]
+        return self._cells.setdefault((score, budget), rows.set_index("label")[["value", "low", "high"]])
 
-    @property
+    @cached_property
     def budget(self) -> str:
         """The budget without guidance that all tokenizers have."""
         rows = self.comparison[(self.comparison["metric"] == REAL) & (self.comparison["vectorisation"] == "")]
@@ -133,19 +150,15 @@ class Study:
         labels = [label for label in self.labels_of(over) if label in x.index and label in y.index]
         return x[labels].to_numpy(float), y[labels].to_numpy(float)
 
-    def coefficient(self, kind: str, score: str, target: str, over: str = "all", budget: str = "") -> Coefficient:
-        """'spearman' or 'pearson' with interval and permutation p."""
-        return correlate(*self.pair(score, target, over, budget)).coefficients[kind]
+    def coefficient(self, score: str, target: str, over: str = "all", budget: str = "") -> tuple[float, float, float]:
+        """Spearman's rho with its 95% interval (Bonett and Wright 2000)."""
+        x, y = self.pair(score, target, over, budget)
+        value = pearson(ranks(x), ranks(y))
+        return value, *fisher_interval(value, len(x), kind="spearman")
 
     def rho(self, score: str, target: str = REAL, over: str = "all", budget: str = "") -> str:
         """Spearman's rho with its 95% interval."""
-        c = self.coefficient("spearman", score, target, over, budget)
-        return interval(c.value, c.low, c.high)
-
-    def r(self, score: str, target: str = REAL, over: str = "all", budget: str = "") -> str:
-        """Pearson's r with its 95% interval."""
-        c = self.coefficient("pearson", score, target, over, budget)
-        return interval(c.value, c.low, c.high)
+        return interval(*self.coefficient(score, target, over, budget))
 
     def family(self, target: str, over: str = "all") -> pd.DataFrame:
         """Spearman's rho of every score with a target: value, low, high, p and p by Holm, the strongest first."""
@@ -153,15 +166,18 @@ class Study:
             return self._tested[target, over]
         scores = [s for s in self.scores() if np.ptp(self.pair(s, target, over)[0]) > 0]
         pairs = [self.pair(score, target, over) for score in scores]
-        found = [c.coefficients["spearman"] for c in correlate_many([x for x, _ in pairs], pairs[0][1])]
-        table = pd.DataFrame(
-            {"value": c.value, "low": c.low, "high": c.high, "p": c.p} for c in found
-        ).assign(score=scores, holm=holm([c.p for c in found]))  # fmt: skip
+        p = [float(spearmanr(x, y).pvalue) for x, y in pairs]
+        table = pd.DataFrame([self.coefficient(s, target, over) for s in scores], columns=["value", "low", "high"])
+        table = table.assign(score=scores, p=p, holm=holm(p))
         order = table["value"].abs().sort_values(ascending=False, kind="stable").index
         return self._tested.setdefault((target, over), table.loc[order].set_index("score"))
 
+    def strongest(self, target: str, over: str, most: int = 5) -> list[str]:
+        """Scores that go most with a target, the probe's own repetition with other penalties left out."""
+        return [str(s) for s in self.family(target, over).index if not str(s).startswith("attribute_")][:most]
+
     def holm(self, score: str, target: str = REAL, over: str = "all") -> str:
-        """Permutation p of rho, adjusted by Holm over all scores against this target."""
+        """P of rho by Student's t, adjusted by Holm over all scores against this target."""
         return p_text(float(self.family(target, over)["holm"][score]))
 
     def significant(self, target: str = REAL, over: str = "all") -> list[str]:
@@ -169,16 +185,21 @@ class Study:
         table = self.family(target, over)
         return [str(score) for score in table.index[table["holm"] < 0.05]]
 
+    def partial_value(
+        self, score: str, target: str, held: tuple[str, ...], over: str, budget: str = ""
+    ) -> PartialCorrelation:
+        """Correlation of ranks with the ranks of others held fixed; 'latent_dim' may be one of them."""
+        labels = self.labels_of(over)
+        known = {name: self.dimension if name == "latent_dim" else self.cells(name)["value"] for name in held}
+        columns = [ranks(np.array([values[label] for label in labels])) for values in known.values()]
+        x, y = self.pair(score, target, over, budget)
+        return partial_correlation(ranks(x), ranks(y), np.column_stack(columns))
+
     def partial(
         self, score: str, target: str = REAL, held: tuple[str, ...] = ("psnr", "rfid"), over: str = "all"
     ) -> str:
-        """Pearson's r with others held fixed; 'latent_dim' is one too."""
-        labels = self.labels_of(over)
-        columns = [
-            [self.dimension[label] for label in labels] if name == "latent_dim" else self.cells(name)["value"][labels]
-            for name in held
-        ]
-        found = partial_correlation(*self.pair(score, target, over), np.column_stack(columns))
+        """Spearman's rho with others held fixed."""
+        found = self.partial_value(score, target, tuple(held), over)
         return interval(found.value, found.low or np.nan, found.high or np.nan)
 
     def value(self, label: str, score: str, digits: int = 0, budget: str = "") -> str:
@@ -213,6 +234,10 @@ class Study:
         groups = rows.groupby(by)["value"]
         return float(np.sqrt(groups.var(ddof=1)[groups.count() > 1].mean()))
 
+    def models(self) -> list[str]:
+        """What predicts held-out tokenizers, without the constant."""
+        return [str(model) for model in self.predictions["model"].unique() if model != "constant"]
+
     def prediction(self, model: str, target: str = REAL, left_out: str = "tokenizer") -> pd.Series:
         """A row of the table of held-out predictions."""
         t = self.predictions
@@ -222,6 +247,55 @@ class Study:
         """R^2 of held-out tokenizers with its interval."""
         row = self.prediction(model, target, left_out)
         return interval(row["r2"], row["low"], row["high"])
+
+    def among(self, *labels: str) -> str:
+        """Those of these tokenizers that are done, in words."""
+        return ", ".join(label for label in labels if label in self.labels)
+
+    def left(self) -> str:
+        """Tokenizers of the study file that are not done, in words."""
+        entries = self.index["config"]["tokenizers"]
+        left = [e["name"] for e in entries if e.get("evaluate", True) and e["name"] not in self.labels]
+        return f"the tokenizers {', '.join(left)}" if left else "no tokenizer"
+
+    def along(self, score: str, labels: tuple[str, ...], digits: int = 0) -> str:
+        """Values of several tokenizers."""
+        values = self.cells(score)["value"]
+        return ", ".join(text(float(values[label]), digits) for label in labels)
+
+    def probes(self) -> list[str]:
+        """Every number of the probes."""
+        return [score for score in self.scores() if score.startswith("probe_")]
+
+    def negative(self, scores: list[str], target: str, over: str) -> list[str]:
+        """Those whose interval of rho lies below 0."""
+        return [s for s in scores if self.coefficient(s, target, over)[2] < 0]
+
+    def lowest(self, scores: list[str], target: str, over: str) -> str:
+        """The most negative rho, and of which score."""
+        score = min(scores, key=lambda s: self.coefficient(s, target, over)[0])
+        return f"{self.rho(score, target, over)} ({named(score)})"
+
+    def highest(self, scores: tuple[str, ...]) -> float:
+        """Largest value of any of these over trained tokenizers."""
+        return max(float(self.cells(score)["value"][self.trained()].max()) for score in scores)
+
+    def seeds_said(self) -> str:
+        """How many tokenizers have more than one training seed, and what that moves gFID by."""
+        if not self.several:
+            return "One for each tokenizer so far: no interval here covers training."
+        return (
+            f"{len(self.several)} of {self.n} tokenizers have several; between them gFID differs by a standard "
+            f"deviation of {self.training_spread()}. The others have one, and their intervals do not cover training."
+        )
+
+    def machine(self) -> str:
+        """Processor, cores and version of torch."""
+        machine, versions = self.index["machine"], self.index["versions"]
+        return (
+            f"{machine['cores']} cores of an {machine['cpu'].replace('(R)', '').replace(' Processor', '')}, "
+            f"{machine['memory_gib']} GiB, torch {versions['torch']}, {self.index['created'][:10]}"
+        )
 
     def hours(self, *kinds: str) -> str:
         """Recorded hours of stages, of these kinds or all."""
@@ -247,7 +321,7 @@ def p_text(p: float) -> str:
 def named(score: str) -> str:
     """A score as the reports call it."""
     metric, _, variant = score.partition(" [")
-    return f"{label_of(metric)}{f' ({variant[:-1]})' if variant else ''}"
+    return f"{label_of(metric).replace('_', ' ')}{f' ({variant[:-1]})' if variant else ''}"
 
 
 def main_figure(study: Study) -> Figure:
@@ -267,6 +341,7 @@ def main_figure(study: Study) -> Figure:
         handles = [
             Line2D([], [], marker="o", linestyle="", color=colour, label=name)
             for name, colour in zip(GROUPS, PALETTE, strict=False)
+            if name != "control"
         ]
         figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
         for axes, (i, j) in ((panels[i, j], (i, j)) for i in range(2) for j in range(2)):
@@ -342,6 +417,9 @@ def _leading(real: pd.DataFrame, own: pd.DataFrame, most: int) -> list[str]:
     """One variant per metric, the one that goes most with either target; the claimed score and PSNR always."""
     strength = np.maximum(real["value"].abs(), own["value"].abs().reindex(real.index))
     ordered = strength.sort_values(ascending=False, kind="stable").index
+    ordered = [
+        score for score in ordered if not score.startswith("attribute_")
+    ]  # the probe's once more, other penalties
     metrics: dict[str, str] = {CLAIMED.partition(" [")[0]: CLAIMED, "psnr": "psnr", "rfid": "rfid"}
     for score in ordered:
         metrics.setdefault(str(score).partition(" [")[0], str(score))
@@ -367,7 +445,7 @@ def environment() -> jinja2.Environment:
     """Templates beside this file; a name that is not known is an error."""
     loader = jinja2.FileSystemLoader(HERE)
     made = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    made.globals |= {**studies(), "named": named, "text": text, "p_text": p_text}
+    made.globals |= {**studies(), "named": named, "text": text, "zip": zip, "claimed": CLAIMED}
     return made
 
 
@@ -400,7 +478,10 @@ def collect(name: str, run: Path) -> None:
         for table in ("prediction", "tokenizers"):
             _write(pd.read_csv(tables / f"{table}.csv"), target / f"{table}.csv")
         shutil.copyfile(tables / "protocols.json", target / "protocols.json")
-    index = json.loads((run / "index.json").read_text())
+    index = read_index(run)
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(target / "study.tar.xz", "w:xz") as archive:
+        slim(run, index, Path(folder) / run.name, LARGEST)
+        archive.add(Path(folder) / run.name, run.name)
     index.pop("stages")
     (target / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 
@@ -426,6 +507,8 @@ def main() -> None:
         write_figure(main_figure(study), f"{name}-main")
         write_figure(forest_figure(study), f"{name}-scores")
     (HERE / "README.md").write_text(render())
+    before, _, rest = FRONT.read_text().partition(BEGIN)
+    FRONT.write_text(f"{before}{BEGIN}\n{sentence()}.\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+"""The claim's evidence: its text and figures are those of the committed tables."""
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import rankdata, spearmanr
+
+ROOT = Path(__file__).parents[2]
+CLAIM = ROOT / "docs" / "evidence" / "claim"
+
+
+@pytest.fixture(scope="module")
+def evidence():
+    spec = importlib.util.spec_from_file_location("claim_render", CLAIM / "render.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+def test_every_number_of_the_text_comes_from_the_tables(evidence):
+    assert evidence.render() == (CLAIM / "README.md").read_text()
+
+
+def test_the_front_page_quotes_the_finding(evidence):
+    front = " ".join((ROOT / "README.md").read_text().split())
+    assert evidence.sentence() in front
+    assert len(evidence.sentence().split(". ")) == 1
+
+
+def test_pictures_are_there():
+    shown = {path for page in ("README.md", "docs/evidence/claim/README.md")
+             for path in re.findall(r"\]\(([^)]*(?:main|scores)\.png)\)", (ROOT / page).read_text())}  # fmt: skip
+    assert shown
+    for name in {Path(path).name for path in shown}:
+        assert (CLAIM / name).stat().st_size > 10_000
+        assert (CLAIM / name).with_suffix(".svg").is_file()
+
+
+@pytest.mark.parametrize("over", ["all", "trained", "same size"])
+def test_correlations_are_scipys(evidence, over):
+    for study in evidence.studies().values():
+        table = pd.read_csv(study.folder / "comparison.csv").fillna({"vectorisation": "", "budget": ""})
+        labels = study.labels_of(over)
+
+        def column(metric, vectorisation="", budget="", table=table, labels=labels):
+            rows = table[(table.metric == metric) & (table.vectorisation == vectorisation) & (table.budget == budget)]
+            return rows.set_index("label").value[labels].to_numpy()
+
+        x, y = column("probe_macro_f1", "flattened"), column("gfid", budget=study.budget)
+        held = [rankdata(column(name)) for name in ("psnr", "ssim")]
+        assert study.coefficient(evidence.CLAIMED, "gfid", over)[0] == pytest.approx(spearmanr(x, y).statistic)
+        ones = np.column_stack([np.ones(len(x)), *held])
+        rest = [v - ones @ np.linalg.lstsq(ones, v, rcond=None)[0] for v in (rankdata(x), rankdata(y))]
+        assert study.partial_value(evidence.CLAIMED, "gfid", ("psnr", "ssim"), over).value == pytest.approx(
+            np.corrcoef(*rest)[0, 1]
+        )
+
+
+def test_every_tokenizer_has_everything(evidence):
+    for study in evidence.studies().values():
+        assert study.n >= 20
+        for score in (*study.scores(), "gfid", "gfid_vs_reconstructions", "kid", "precision", "recall"):
+            assert study.cells(score)["value"].reindex(study.labels).notna().all(), score
