@@ -107,7 +107,8 @@ def test_the_first_part_reads_running_statistics_and_the_second_the_batch(teache
     made = objective(teacher, initial_statistics=known)
     features = random(4, 20, 4, 4, seed=1)
     seen = []
-    made.sit.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].detach()))
+    patchify = made.sit.patchify
+    made.sit.patchify = lambda x: patchify(seen.append(x.detach()) or x)
     latents = 4 + random(4, 8, 4, 4)
     made(make_inputs(latents, features))
     t = sample_uniform(np.arange(4), (), 0, "time").view(-1, 1, 1, 1)

@@ -101,7 +101,9 @@ def test_linear_maps_of_latents_and_names_of_values_do_not_matter(made, seed):
     y = (rng.random((600, 3)) < 0.5).astype(np.uint8)
     latents = y @ rng.standard_normal((3, 5)) + rng.standard_normal((600, 5))
     first = run(made(latents, y))
-    mapped = latents @ rng.standard_normal((5, 5)) + rng.normal(0, 5, 5)
+    # Well-conditioned, so that float32 latents carry what the map keeps.
+    rotation, _ = np.linalg.qr(rng.standard_normal((5, 5)))
+    mapped = latents @ (rotation * rng.uniform(0.3, 3, 5)) + rng.normal(0, 5, 5)
     flipped = y ^ (np.arange(3) == 1)
     for other in (run(made(mapped, y)), run(made(latents, flipped))):
         for name, score in first.items():
