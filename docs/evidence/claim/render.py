@@ -36,7 +36,6 @@ from vaebench.study.slim import slim
 
 HERE = Path(__file__).parent
 CLAIMED, REAL, OWN = "probe_macro_f1 [flattened]", "gfid", "gfid_vs_reconstructions"
-CONTROLS = ("pca-patches", "random-projection")
 GROUPS = {
     "plain KL": ("kl-vae",),
     "direct alignment": ("va-vae",),
@@ -92,7 +91,7 @@ class Study:
 
     def trained(self) -> list[str]:
         """Without the controls, which nobody trained."""
-        return [label for label in self.labels if self.families[label].partition("?")[0] not in CONTROLS]
+        return [label for label in self.labels if self.families[label].partition("?")[0] not in GROUPS["control"]]
 
     def same_size(self) -> list[str]:
         """Trained ones with as many latent dimensions as most have."""
@@ -180,11 +179,6 @@ class Study:
         """P of rho by Student's t, adjusted by Holm over all scores against this target."""
         return p_text(float(self.family(target, over)["holm"][score]))
 
-    def significant(self, target: str = REAL, over: str = "all") -> list[str]:
-        """Scores whose adjusted p is below 0.05."""
-        table = self.family(target, over)
-        return [str(score) for score in table.index[table["holm"] < 0.05]]
-
     def partial_value(
         self, score: str, target: str, held: tuple[str, ...], over: str, budget: str = ""
     ) -> PartialCorrelation:
@@ -200,17 +194,13 @@ class Study:
     ) -> str:
         """Spearman's rho with others held fixed."""
         found = self.partial_value(score, target, tuple(held), over)
-        return interval(found.value, found.low or np.nan, found.high or np.nan)
+        low, high = (np.nan if bound is None else bound for bound in (found.low, found.high))
+        return interval(found.value, low, high)
 
     def value(self, label: str, score: str, digits: int = 0, budget: str = "") -> str:
         """A score of one tokenizer with its interval."""
         row = self.cells(score, budget).loc[label]
         return interval(row["value"], row["low"], row["high"], digits)
-
-    def range(self, score: str, digits: int = 0, over: str = "trained") -> str:
-        """Smallest to largest."""
-        values = self.cells(score)["value"].reindex(self.labels_of(over)).dropna()
-        return f"{text(values.min(), digits)} to {text(values.max(), digits)}"
 
     def ordered(self, score: str, over: str = "all") -> list[str]:
         """Labels, smallest value first."""
@@ -417,15 +407,14 @@ def _leading(real: pd.DataFrame, own: pd.DataFrame, most: int) -> list[str]:
     """One variant per metric, the one that goes most with either target; the claimed score and PSNR always."""
     strength = np.maximum(real["value"].abs(), own["value"].abs().reindex(real.index))
     ordered = strength.sort_values(ascending=False, kind="stable").index
-    ordered = [
-        score for score in ordered if not score.startswith("attribute_")
-    ]  # the probe's once more, other penalties
+    # Scores of the metric `attribute-probe` are the probe's once more, with other penalties.
+    ordered = [score for score in ordered if not score.startswith("attribute_")]
     metrics: dict[str, str] = {CLAIMED.partition(" [")[0]: CLAIMED, "psnr": "psnr", "rfid": "rfid"}
     for score in ordered:
         metrics.setdefault(str(score).partition(" [")[0], str(score))
     chosen = [s for s in ordered if s in set(metrics.values())]
     kept = set(chosen[:most]) | {CLAIMED, "psnr", "rfid"}
-    return sorted(kept, key=lambda score: -float(real["value"][score]))[::-1]
+    return sorted(kept, key=lambda score: (float(real["value"][score]), score))
 
 
 def write_figure(figure: Figure, name: str) -> None:
