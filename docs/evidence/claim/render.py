@@ -470,6 +470,8 @@ def collect(name: str, run: Path) -> None:
     index = read_index(run)
     with tempfile.TemporaryDirectory() as folder, tarfile.open(target / "study.tar.xz", "w:xz") as archive:
         slim(run, index, Path(folder) / run.name, LARGEST)
+        for path in Path(folder).rglob("stage.json"):  # where the inputs lay is nobody else's business
+            path.write_text(path.read_text().replace(f"{run.resolve()}/", ""))
         archive.add(Path(folder) / run.name, run.name)
     index.pop("stages")
     (target / "index.json").write_text(json.dumps(index, indent=1) + "\n")
