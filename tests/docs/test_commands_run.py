@@ -1,7 +1,7 @@
 """Every command that a page shows is run, in the order of the page, as its reader would run it.
 
 The reader's files are small stand-ins in a folder of their own, where absolute paths of the pages lead too. What makes
-a command short is added to it (images of 32 pixels, a few steps); a study of the paper at its full size is given
+a command short is added to it (images of 32 pixels, a few steps); a study that takes hours at its full size is given
 --dry-run.
 """
 
@@ -63,6 +63,7 @@ GENERATION = {
     "sit.network": NETWORK, "sit.batch_size": 8, "sit.tensorboard": False,
     "sampling.samples": 48, "sampling.bootstrap": 5, "reference.train": 64, "reference.test": 48,
 }  # fmt: skip
+FULL_SIZE = {"paper-table1", "avatars-claim", "budgets-claim", "fashion-claim"}
 MAPPER = {"options.width": 32, "options.projector_hidden": 32}
 
 
@@ -214,7 +215,7 @@ def shortened(words: list[str], root: Path) -> list[str]:
     more = options({key: value for key, value in add.items() if key not in given})
     if kind == "train":
         more += ["--network", "nano"] if "--init" not in words and "--network" not in words else []
-    if kind == "study run" and "paper-table1" in words:
+    if kind == "study run" and FULL_SIZE & set(words):
         more += ["--dry-run"]
     return more
 

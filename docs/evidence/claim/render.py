@@ -51,6 +51,10 @@ FRONT, BEGIN, END = (
 )
 LARGEST = 16 * 1024
 """Bytes of a stage's file beyond which the archive of the study leaves it out."""
+MEASURES = (
+    "gfid", "gfid_vs_reconstructions", "kid", "precision", "recall", "density", "coverage",
+    "attribute_shift", "attribute_pair_shift",
+)  # fmt: skip
 PER_SEED = ("gfid", "gfid_vs_reconstructions", "psnr", "rfid", "probe_macro_f1")
 KEEP = ["label", "metric", "vectorisation", "budget", "value", "low", "high", "interval", "seeds", "n", "direction"]
 
@@ -270,6 +274,58 @@ class Study:
         """Largest value of any of these over trained tokenizers."""
         return max(float(self.cells(score)["value"][self.trained()].max()) for score in scores)
 
+    def direction(self, measure: str) -> str:
+        """'lower' or 'higher', whichever is better."""
+        return str(self.comparison[self.comparison["metric"] == measure]["direction"].iloc[0])
+
+    def measured(self, score: str, budget: str = "") -> pd.Series:
+        """A score by (label, training seed), the mean over sampling seeds."""
+        metric, _, variant = score.partition(" [")
+        rows = self.runs[(self.runs["metric"] == metric) & (self.runs["vectorisation"] == variant.rstrip("]"))]
+        rows = rows[rows["budget"] == budget] if budget else rows
+        return rows.groupby(["label", "seed"])["value"].mean()
+
+    def settings(self) -> list[tuple[str, str]]:
+        """(variant, budget) of everything that was generated, the study's own network first."""
+        rows = self.runs[self.runs["metric"] == REAL]
+        return sorted(set(zip(rows["vectorisation"], rows["budget"], strict=True)))
+
+    @staticmethod
+    def said(setting: tuple[str, str]) -> str:
+        """Network, steps and guidance in words."""
+        variant, budget = setting
+        steps, cfg, _ = (part.partition("=")[2] for part in budget.split())
+        guidance = "no guidance" if float(cfg) == 1 else f"guidance {cfg}"
+        return f"{f'{variant}, ' if variant else ''}{int(steps):,} steps, {guidance}"
+
+    def generated(self, target: str, setting: tuple[str, str]) -> pd.Series:
+        """A measure of samples by (label, training seed)."""
+        variant, budget = setting
+        return self.measured(f"{target} [{variant}]" if variant else target, budget)
+
+    def mean_of(self, setting: tuple[str, str]) -> tuple[float, int]:
+        """Mean gFID to real images, and over how many tokenizers."""
+        values = self.generated(REAL, setting)
+        return float(values.mean()), len(values)
+
+    def mean_over(self, other: "Study") -> float:
+        """Mean gFID here, with the leading budget, of the tokenizers that another study has too."""
+        return float(self.generated(REAL, ("", self.budget))[other.measured("psnr").index].mean())
+
+    def agreement(self, other: "Study", setting: tuple[str, str], target: str = REAL) -> str:
+        """Spearman's rho of a target here and, with another setting, there, over the same trained tokenizers."""
+        there = other.generated(target, setting)
+        return shared_rho(self.generated(target, ("", self.budget)), there)
+
+    def within(self, score: str, target: str, setting: tuple[str, str]) -> str:
+        """Spearman's rho of a score and a target over what was generated with one setting."""
+        return shared_rho(self.measured(score), self.generated(target, setting))
+
+    def across(self, other: "Study", target: str) -> str:
+        """Spearman's rho of a target here and there, over the trained tokenizers of both."""
+        labels = [label for label in self.trained() if label in other.trained()]
+        return shared_rho(self.cells(target)["value"][labels], other.cells(target)["value"][labels])
+
     def seeds_said(self) -> str:
         """How many tokenizers have more than one training seed, and what that moves gFID by."""
         if not self.several:
@@ -280,11 +336,12 @@ class Study:
         )
 
     def machine(self) -> str:
-        """Processor, cores and version of torch."""
-        machine, versions = self.index["machine"], self.index["versions"]
+        """Processors, cores and version of torch."""
+        machines, versions = self.index["machines"], self.index["versions"]
+        names = [machine["cpu"].replace("(R)", "").replace(" Processor", "") for machine in machines]
         return (
-            f"{machine['cores']} cores of an {machine['cpu'].replace('(R)', '').replace(' Processor', '')}, "
-            f"{machine['memory_gib']} GiB, torch {versions['torch']}, {self.index['created'][:10]}"
+            f"{machines[-1]['cores']} cores of an {' and, later, an '.join(names)}, {machines[-1]['memory_gib']} GiB, "
+            f"torch {versions['torch']}, {self.index['created'][:10]}"
         )
 
     def hours(self, *kinds: str) -> str:
@@ -293,9 +350,16 @@ class Study:
         return text(rows["seconds"].sum() / 3600, 1)
 
 
+def shared_rho(x: pd.Series, y: pd.Series) -> str:
+    """Spearman's rho with its interval over what both name."""
+    both = pd.concat([x, y], axis=1, join="inner")
+    value = pearson(ranks(both.iloc[:, 0].to_numpy()), ranks(both.iloc[:, 1].to_numpy()))
+    return interval(value, *fisher_interval(value, len(both), kind="spearman"))
+
+
 def text(value: float, digits: int = 2) -> str:
-    """A number with a true minus sign."""
-    return f"{value:,.{digits}f}".replace("-", MINUS)
+    """A number with a true minus sign, and none before zero."""
+    return f"{round(value, digits) + 0.0:,.{digits}f}".replace("-", MINUS)
 
 
 def interval(value: float, low: float, high: float, digits: int = 2) -> str:
@@ -434,7 +498,7 @@ def environment() -> jinja2.Environment:
     """Templates beside this file; a name that is not known is an error."""
     loader = jinja2.FileSystemLoader(HERE)
     made = jinja2.Environment(loader=loader, undefined=jinja2.StrictUndefined, keep_trailing_newline=True)
-    made.globals |= {**studies(), "named": named, "text": text, "zip": zip, "claimed": CLAIMED}
+    made.globals |= {**studies(), "named": named, "text": text, "zip": zip, "claimed": CLAIMED, "measures": MEASURES}
     return made
 
 
@@ -474,6 +538,9 @@ def collect(name: str, run: Path) -> None:
             path.write_text(path.read_text().replace(f"{run.resolve()}/", ""))
         archive.add(Path(folder) / run.name, run.name)
     index.pop("stages")
+    earlier = json.loads((target / "index.json").read_text()) if (target / "index.json").exists() else {}
+    machines = earlier.get("machines", [earlier["machine"]] if earlier else [])
+    index["machines"] = machines + [index["machine"]] * (index["machine"] not in machines)
     (target / "index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
