@@ -12,6 +12,7 @@ from scipy.stats import rankdata, spearmanr
 
 ROOT = Path(__file__).parents[2]
 CLAIM = ROOT / "docs" / "evidence" / "claim"
+LEAST = {"avatars": 20, "budgets": 8, "fashion": 12}
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,23 @@ def test_correlations_are_scipys(evidence, over):
 
 
 def test_every_tokenizer_has_everything(evidence):
-    for study in evidence.studies().values():
-        assert study.n >= 20
-        for score in (*study.scores(), "gfid", "gfid_vs_reconstructions", "kid", "precision", "recall"):
+    for name, study in evidence.studies().items():
+        assert study.n >= LEAST[name]
+        for score in (*study.scores(), *evidence.MEASURES):
             assert study.cells(score)["value"].reindex(study.labels).notna().all(), score
+
+
+def test_orders_at_other_budgets_are_of_the_same_runs(evidence):
+    made = evidence.studies()
+    if "budgets" not in made:
+        pytest.skip("other budgets have not been run yet")
+    first, other = (pd.read_csv(made[name].folder / "runs.csv").fillna("") for name in ("avatars", "budgets"))
+    for variant, budget in made["budgets"].settings():
+        pairs = []
+        for _, row in other[(other.metric == "gfid") & (other.vectorisation == variant)].iterrows():
+            if row.budget == budget:
+                same = first[(first.metric == "gfid") & (first.label == row.label) & (first.seed == row.seed)]
+                pairs.append((row.value, same.value.mean()))
+        assert len(pairs) >= 4
+        value = f"{spearmanr(*zip(*pairs, strict=True)).statistic:.2f}".replace("-", "−")
+        assert made["avatars"].agreement(made["budgets"], (variant, budget)).startswith(value)
