@@ -78,7 +78,8 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(smoke_run, 
     root = tmp_path / "interrupted"
     command = [sys.executable, "-c", "from vaebench.cli import main; main()", "study", "run", str(smoke_file),
                "--device", "cpu", "--output-dir", str(root)]  # fmt: skip
-    for part in ("features-*", "train-va-vae-*", "sit-kl-vae-*"):
+    for part in ("sit-kl-vae-*", "features-*", "train-va-vae-*"):  # in the order in which they are made
+        assert not list((root / "stages").glob(part))
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + 120
         while not list((root / "stages").glob(part)) and process.poll() is None and time.monotonic() < deadline:
