@@ -217,11 +217,13 @@ def profiles(table: pd.DataFrame, look: Look, name: str) -> Picture:
         name: of the figure.
     """
     ticks, many = np.arange(table.shape[1]), len(table) > MANY
+    # One line with gaps instead of a line for each: a page of many panels stays small.
+    gapped = np.pad(table.to_numpy(float), ((0, 0), (0, 1)), constant_values=np.nan).ravel()
+    everyone = np.tile(np.append(ticks, ticks[-1]), len(table)), gapped
     with mpl.rc_context(STYLE):
         figure, panels = _panels(len(table), 2.05, 1.15, foot=0.9)
         for i, (axes, label) in enumerate(zip(panels, table.index, strict=True)):
-            for other in table.index:
-                axes.plot(ticks, table.loc[other], color=RULE, linewidth=0.5 if many else 1, zorder=1)
+            axes.plot(*everyone, color=RULE, linewidth=0.5 if many else 1, zorder=1)
             axes.plot(
                 ticks, table.loc[label], color=look.colour(label), linewidth=1.4 if many else 2, zorder=2,
                 marker=look.marker(label), markersize=3 if many else 5, markeredgewidth=0, clip_on=False,

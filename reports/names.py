@@ -22,8 +22,11 @@ class MetricName:
 
 
 RECONSTRUCTION, PROBES, GENERATION, OTHER = "Reconstruction", "Attribute probes", "Generation", "Other scores"
-READABILITY = "Attribute readability"
-GROUPS = (RECONSTRUCTION, PROBES, READABILITY, GENERATION, OTHER)
+READABILITY, DISENTANGLEMENT, SEPARABILITY = "Attribute readability", "Disentanglement", "Separability"
+DIFFUSABILITY = "Structure of latents"
+GROUPS = (
+    RECONSTRUCTION, PROBES, READABILITY, DISENTANGLEMENT, SEPARABILITY, DIFFUSABILITY, GENERATION, OTHER,
+)  # fmt: skip
 
 METRICS: dict[str, MetricName] = {
     "psnr": MetricName("PSNR", RECONSTRUCTION, 2, "Peak signal-to-noise ratio of reconstructions, in dB."),
@@ -123,6 +126,230 @@ METRICS: dict[str, MetricName] = {
         4,
         "Squared rank association of one attribute's probe with another attribute, the first attribute held fixed.",
         leading=False,
+    ),
+    "mig": MetricName(
+        "MIG", DISENTANGLEMENT, 3, "Gap between the two codes that know most of a factor, as a share of its entropy."
+    ),
+    "sap": MetricName(
+        "SAP", DISENTANGLEMENT, 3, "Gap between the two codes that predict a factor best.", leading=False
+    ),
+    "sap_r2": MetricName(
+        "SAP, squared correlation",
+        DISENTANGLEMENT,
+        3,
+        "Gap between the two codes that explain most of a continuous factor.",
+        leading=False,
+    ),
+    "dci_disentanglement": MetricName(
+        "DCI disentanglement", DISENTANGLEMENT, 3, "Whether a code matters to one factor only, by importances."
+    ),
+    "dci_completeness": MetricName(
+        "DCI completeness",
+        DISENTANGLEMENT,
+        3,
+        "Whether a factor matters to one code only, by importances.",
+        leading=False,
+    ),
+    "dci_informativeness": MetricName(
+        "DCI informativeness",
+        DISENTANGLEMENT,
+        3,
+        "How well factors are predicted from all codes together.",
+        leading=False,
+    ),
+    "modularity": MetricName(
+        "Modularity",
+        DISENTANGLEMENT,
+        3,
+        "Whether a code knows of one factor only, by mutual information.",
+        leading=False,
+    ),
+    "explicitness": MetricName(
+        "Explicitness", DISENTANGLEMENT, 3, "Area under ROC of linear classifiers of factors.", leading=False
+    ),
+    "infom": MetricName(
+        "InfoM",
+        DISENTANGLEMENT,
+        3,
+        "Modularity by nearest-neighbour information; read it where InfoE is high.",
+        leading=False,
+    ),
+    "infoc": MetricName(
+        "InfoC",
+        DISENTANGLEMENT,
+        3,
+        "Compactness by nearest-neighbour information; read it where InfoE is high.",
+        leading=False,
+    ),
+    "infoe": MetricName(
+        "InfoE",
+        DISENTANGLEMENT,
+        3,
+        "How much a readout knows of the factors, as a share of their entropy.",
+        leading=False,
+    ),
+    "beta_vae": MetricName(
+        "Beta-VAE score",
+        DISENTANGLEMENT,
+        3,
+        "Telling which factor pairs of images share from the differences of their codes.",
+        leading=False,
+    ),
+    "beta_vae_resampled": MetricName(
+        "Beta-VAE score, resampled",
+        DISENTANGLEMENT,
+        3,
+        "As the beta-VAE score, on data without a grid of factors.",
+        leading=False,
+    ),
+    "factor_vae": MetricName(
+        "FactorVAE score",
+        DISENTANGLEMENT,
+        3,
+        "Majority vote of the code that varies least while a factor is held.",
+        leading=False,
+    ),
+    "factor_vae_resampled": MetricName(
+        "FactorVAE score, resampled",
+        DISENTANGLEMENT,
+        3,
+        "As the FactorVAE score, on data without a grid of factors.",
+        leading=False,
+    ),
+    "irs": MetricName(
+        "IRS", DISENTANGLEMENT, 3, "How little codes move while their factor is held and others change.", leading=False
+    ),
+    "irs_observed": MetricName(
+        "IRS, observed", DISENTANGLEMENT, 3, "As IRS, on data without a grid of factors.", leading=False
+    ),
+    "class_linear_accuracy": MetricName(
+        "Class accuracy, linear", SEPARABILITY, 3, "Of a linear classifier of the class labels."
+    ),
+    "class_neighbour_accuracy": MetricName(
+        "Class accuracy, neighbours", SEPARABILITY, 3, "Of nearest neighbours' class labels.", leading=False
+    ),
+    "class_nonlinear_gap": MetricName(
+        "Class nonlinear gap",
+        SEPARABILITY,
+        3,
+        "Class accuracy of neighbours less that of the linear classifier.",
+        leading=False,
+    ),
+    "lnc": MetricName(
+        "LNC",
+        SEPARABILITY,
+        3,
+        "Share of nearest neighbours of the same class, by the mean vector of each image's foreground.",
+    ),
+    "lnc_whole_image": MetricName(
+        "LNC, whole image",
+        SEPARABILITY,
+        3,
+        "Share of nearest neighbours of the same class, by each image's mean vector.",
+        leading=False,
+    ),
+    "gmm_nll": MetricName(
+        "GMM negative log likelihood",
+        SEPARABILITY,
+        3,
+        "Of held-out latents under a mixture of Gaussians.",
+        leading=False,
+    ),
+    "ifid": MetricName(
+        "iFID", SEPARABILITY, 3, "Fréchet distance of images decoded halfway between neighbouring latents."
+    ),
+    "density_cv": MetricName(
+        "Density, variation",
+        SEPARABILITY,
+        3,
+        "Standard deviation over mean of the densities at the latents.",
+        leading=False,
+    ),
+    "density_gini": MetricName(
+        "Density, Gini", SEPARABILITY, 3, "How unequal the densities at the latents are.", leading=False
+    ),
+    "density_entropy": MetricName(
+        "Density, entropy",
+        SEPARABILITY,
+        3,
+        "Normalised entropy of the densities at the latents; 1 is even.",
+        leading=False,
+    ),
+    "lds": MetricName("LDS", DIFFUSABILITY, 3, "Similarity of neighbouring positions less that of distant ones."),
+    "lds_half": MetricName(
+        "LDS, paper's distance",
+        DIFFUSABILITY,
+        3,
+        "LDS with near and far parted at half the side of the grid.",
+        leading=False,
+    ),
+    "cds": MetricName(
+        "CDS", DIFFUSABILITY, 3, "How fast similarity falls with the distance of positions.", leading=False
+    ),
+    "srss": MetricName(
+        "SRSS", DIFFUSABILITY, 3, "Similarity within the foreground less that to the background.", leading=False
+    ),
+    "rmsc": MetricName(
+        "RMSC", DIFFUSABILITY, 3, "How diverse the positions of an image are; 1 for white noise.", leading=False
+    ),
+    "sec": MetricName("SEC", DIFFUSABILITY, 3, "Share of energy at high spatial frequencies."),
+    "spectral_slope": MetricName(
+        "Spectral slope", DIFFUSABILITY, 3, "Of the energy over the frequency, both as logarithms.", leading=False
+    ),
+    "spectral_slope_gap": MetricName(
+        "Spectral slope, gap",
+        DIFFUSABILITY,
+        3,
+        "Slope of the latents' spectrum less that of the images' own.",
+        leading=False,
+    ),
+    "viv": MetricName(
+        "VIV", DIFFUSABILITY, 3, "Variance of the velocity that no network can predict, Gaussian classes."
+    ),
+    "viv_marginal": MetricName(
+        "VIV, marginal",
+        DIFFUSABILITY,
+        3,
+        "Variance of the velocity that no network can predict, the classes taken together.",
+        leading=False,
+    ),
+    "viv_unconditional": MetricName(
+        "VIV, unconditional",
+        DIFFUSABILITY,
+        3,
+        "Variance of the velocity that no network can predict, one Gaussian for all.",
+    ),
+    "scale_equivariance_error": MetricName(
+        "Scale equivariance error",
+        DIFFUSABILITY,
+        3,
+        "Of latents of smaller images, or of what smaller latents decode to.",
+    ),
+    "rotation_equivariance_error": MetricName(
+        "Rotation equivariance error",
+        DIFFUSABILITY,
+        3,
+        "Of latents of turned images, or of what turned latents decode to.",
+        leading=False,
+    ),
+    "effective_rank": MetricName(
+        "Effective rank", DIFFUSABILITY, 3, "How many dimensions the latents fill, from the entropy of their spectrum."
+    ),
+    "participation_ratio": MetricName(
+        "Participation ratio",
+        DIFFUSABILITY,
+        3,
+        "How many dimensions the latents fill, from the squares of their spectrum.",
+        leading=False,
+    ),
+    "active_units": MetricName(
+        "Active units", DIFFUSABILITY, 3, "Share of latent units whose mean varies with the image.", leading=False
+    ),
+    "collapsed_units": MetricName(
+        "Collapsed units", DIFFUSABILITY, 3, "Share of latent units that stay at the prior.", leading=False
+    ),
+    "kl_per_unit": MetricName(
+        "KL per unit", DIFFUSABILITY, 3, "Nats that a latent unit carries, on average.", leading=False
     ),
     "gfid": MetricName("gFID to real images", GENERATION, 2, "Fréchet distance between samples and real images."),
     "gfid_vs_reconstructions": MetricName(

@@ -24,13 +24,15 @@ from reports.figures import (
 from reports.findings import describe
 from reports.gallery import gallery
 from reports.images import NOTHING
-from reports.names import label_of, listed, metric_name
+from reports.names import GENERATION, PROBES, RECONSTRUCTION, label_of, listed, metric_name
 from reports.relations import TARGETS, Relation, predictors, relate, relate_all
 from vaebench.core.errors import MismatchError
 
 # Names in metrics.jsonl, first choice first; a total may hold other terms.
 RECONSTRUCTION_KEYS = ("loss_reconstruction", "reconstruction", "loss")
 VELOCITY_KEYS = ("loss_velocity", "velocity", "loss")
+MOST_AXES = 20
+"""Of a picture of parallel coordinates: more names under a panel cover each other."""
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,18 @@ def answer_figure(comparison: pd.DataFrame, leading: Leading, drawn: Sequence[Sh
 
 
 def profile_cards(comparison: pd.DataFrame, leading: Leading, look: Look) -> Shown | None:
-    """Parallel coordinates of the leading scores with a better direction, a panel per tokenizer."""
+    """Parallel coordinates of the leading scores with a better direction, a panel per tokenizer.
+
+    Of those with several vectorisations the first; latent scores give way where there are too many to be read.
+    """
     rows = comparison[(comparison["attribute"] == "") & comparison["budget"].isin(["", leading.budget])]
     rows = rows[(rows["direction"] != "none") & rows["metric"].map(lambda metric: metric_name(metric).leading)]
+    if rows[["metric", "vectorisation"]].drop_duplicates().shape[0] > MOST_AXES:
+        rows = rows[rows["vectorisation"] == rows.groupby("metric")["vectorisation"].transform("first")]
+    if rows["metric"].nunique() > MOST_AXES:
+        rows = rows[
+            rows["metric"].map(lambda metric: metric_name(metric).group in {RECONSTRUCTION, PROBES, GENERATION})
+        ]
     columns = {}
     for (metric, vectorisation), cells in rows.groupby(["metric", "vectorisation"], sort=False):
         values = cells.drop_duplicates("label").set_index("label")["value"].astype(float)

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.text import Annotation, Text
 
 from reports.collect import collect
 from reports.comparison import compare
 from reports.figures import Look
-from reports.pictures import Leading, headline_relations, profile_cards, scatters, training_curves
+from reports.names import GENERATION, METRICS, PROBES, RECONSTRUCTION
+from reports.pictures import MOST_AXES, Leading, headline_relations, profile_cards, scatters, training_curves
 
 NAMES = [f"tokenizer-{i}" for i in range(20)]
 
@@ -55,3 +57,19 @@ def test_panels_of_many_tokenizers_stay_on_a_screen_and_fit_their_letters(many: 
         assert set(NAMES) <= set(re.findall(r"tokenizer-\d+", one.picture.source))
         assert one.picture.figure is not None
         assert one.picture.figure.get_figheight() <= 8
+
+
+def test_with_all_scores_there_are_still_profiles_to_read(many: Path) -> None:
+    comparison = compare(collect([many]).scores)
+    scores = [name for name, entry in METRICS.items() if entry.group not in {RECONSTRUCTION, PROBES, GENERATION}]
+    more = [comparison[comparison["metric"] == "psnr"].assign(metric=score, vectorisation=kind)
+            for score in scores for kind in ("pooled", "flattened")]  # fmt: skip
+    everything = pd.concat([comparison, *more])
+    shown = profile_cards(everything, Leading.of(comparison), Look(tuple(NAMES), {}))
+    assert shown is not None
+    assert shown.picture is not None
+    assert shown.picture.figure is not None
+    names = [tick.get_text() for tick in shown.picture.figure.axes[len(NAMES) - 1].get_xticklabels()]
+    assert {"PSNR", "macro-F1 (flattened)", "gFID"} <= set(names)
+    assert len(names) <= MOST_AXES
+    assert len(shown.picture.source) < 600_000

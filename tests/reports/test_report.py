@@ -259,11 +259,11 @@ def test_budgets_and_seeds(new_study: Callable, tmp_path: Path, score: Callable)
 def test_a_metric_that_nobody_foresaw_is_shown(new_study: Callable, tmp_path: Path, score: Callable) -> None:
     writer = new_study()
     for name, value in (("a", 0.1), ("b", 0.2), ("c", 0.4)):
-        writer.stage("probe", name, scores=[score("mig", value)])
+        writer.stage("probe", name, scores=[score("sparsity", value)])
         writer.stage("generate", name, budget={"steps": 1}, scores=[score("gfid", 50 - 30 * value, "lower")])
     words = said(report(writer.finish(), tmp_path / "out")[1])
     assert "Other scores" in words
-    assert words.count("mig") >= 2, "in the comparison and among the predictors"
+    assert words.count("sparsity") >= 2, "in the comparison and among the predictors"
 
 
 def test_several_studies_on_one_page(three: Path, new_study: Callable, tmp_path: Path) -> None:
