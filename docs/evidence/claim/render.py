@@ -375,7 +375,7 @@ def p_text(p: float) -> str:
 def named(score: str) -> str:
     """A score as the reports call it."""
     metric, _, variant = score.partition(" [")
-    return f"{label_of(metric).replace('_', ' ')}{f' ({variant[:-1]})' if variant else ''}"
+    return f"{label_of(metric)}{f' ({variant[:-1]})' if variant else ''}"
 
 
 def main_figure(study: Study) -> Figure:
