@@ -222,6 +222,10 @@ class Study:
         variances = means.var(ddof=1)[means.count() > 1]
         return text(float(np.sqrt(variances.mean())), 1)
 
+    def tokenizer_spread(self, metric: str = REAL) -> str:
+        """Standard deviation between trained tokenizers of the same size."""
+        return text(float(self.cells(metric)["value"][self.same_size()].std(ddof=1)), 1)
+
     def _spread(self, metric: str, by: list[str]) -> float:
         rows = self.runs[(self.runs["metric"] == metric) & (self.runs["vectorisation"] == "")]
         rows = rows[rows["budget"] == self.budget] if metric_name(metric).group == GENERATION else rows
@@ -245,12 +249,6 @@ class Study:
     def among(self, *labels: str) -> str:
         """Those of these tokenizers that are done, in words."""
         return ", ".join(label for label in labels if label in self.labels)
-
-    def left(self) -> str:
-        """Tokenizers of the study file that are not done, in words."""
-        entries = self.index["config"]["tokenizers"]
-        left = [e["name"] for e in entries if e.get("evaluate", True) and e["name"] not in self.labels]
-        return f"the tokenizers {', '.join(left)}" if left else "no tokenizer"
 
     def along(self, score: str, labels: tuple[str, ...], digits: int = 0) -> str:
         """Values of several tokenizers."""
@@ -332,7 +330,8 @@ class Study:
             return "One for each tokenizer so far: no interval here covers training."
         return (
             f"{len(self.several)} of {self.n} tokenizers have several; between them gFID differs by a standard "
-            f"deviation of {self.training_spread()}. The others have one, and their intervals do not cover training."
+            f"deviation of {self.training_spread()}, between tokenizers of the same size by {self.tokenizer_spread()}. "
+            "The others have one, and their intervals do not cover training."
         )
 
     def machine(self) -> str:
