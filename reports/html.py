@@ -191,6 +191,9 @@ def table_groups(report: Report, budget: str | None = None) -> list[tuple[str, l
         metric, vectorisation = map(str, key)
         known = metric_name(metric)
         ns = sorted(set(cells["n"]))
+        by_label: dict[str, list[dict[Any, Any]]] = {}
+        for record in cells.to_dict("records"):  # a frame for each label would take most of the page's time
+            by_label.setdefault(str(record["label"]), []).append(record)
         groups[known.group].append(Row(
             metric=metric,
             label=label_of(metric, vectorisation),
@@ -199,7 +202,7 @@ def table_groups(report: Report, budget: str | None = None) -> list[tuple[str, l
             meaning=known.meaning,
             baseline=float(cells["baseline"].mean()) if cells["baseline"].notna().any() else None,
             n=f"{ns[0]:,}" if len(ns) == 1 else f"{ns[0]:,} to {ns[-1]:,}",
-            cells={str(label): part.to_dict("records") for label, part in cells.groupby("label", sort=False)},
+            cells=by_label,
             standing=standing(cells),
             leading=known.leading,
         ))  # fmt: skip

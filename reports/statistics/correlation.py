@@ -6,7 +6,7 @@ reported beside the p that they gave.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,10 +128,17 @@ def correlate_many(xs: Sequence[Vector], y: Vector, *, level: float = 0.95, seed
     ranked, ranked_y = np.stack([ranks(first) for first in firsts]), ranks(second)
     pearson_p, _ = linear_p(firsts, second, seed)
     spearman_p, smallest = linear_p(ranked, ranked_y, seed)
-    return [
-        _correlation(first, second, float(pearson_p[i]), float(spearman_p[i]), float(smallest[i]), level, seed)
-        for i, first in enumerate(firsts)
-    ]
+    tau_p, tau_exact = kendall_p(firsts, second, seed)
+    enumerated = len(second) <= EXACT_UP_TO
+    found = []
+    for i, first in enumerate(firsts):
+        tests = {
+            "pearson": (float(pearson_p[i]), enumerated),
+            "spearman": (float(spearman_p[i]), enumerated),
+            "kendall": (float(tau_p[i]), bool(tau_exact[i])),
+        }
+        found.append(_correlation(first, second, tests, float(smallest[i]), level, seed))
+    return found
 
 
 def fisher_interval(r: float, n: int, level: float = 0.95, kind: str = "pearson") -> Interval:
@@ -182,12 +189,10 @@ def caution(n: int, smallest_p: float | None = None) -> str:
 
 
 def _correlation(
-    x: Vector, y: Vector, pearson_p: float, spearman_p: float, smallest_p: float, level: float, seed: int
+    x: Vector, y: Vector, tests: Mapping[str, tuple[float, bool]], smallest_p: float, level: float, seed: int
 ) -> Correlation:
     n = len(x)
-    enumerated = n <= EXACT_UP_TO
     values = {"pearson": pearson(x, y), "spearman": pearson(ranks(x), ranks(y)), "kendall": kendall(x, y)}
-    tests = {"pearson": (pearson_p, enumerated), "spearman": (spearman_p, enumerated), "kendall": kendall_p(x, y, seed)}
     resampled = bootstrap(x, y, level, seed) or {}
     coefficients = {}
     for name, value in values.items():
@@ -197,7 +202,7 @@ def _correlation(
     r = coefficients["pearson"]
     return Correlation(
         n=n, pearson=r.value, low=r.low, high=r.high, bootstrap_low=r.bootstrap_low, bootstrap_high=r.bootstrap_high,
-        pearson_p=pearson_p, spearman=values["spearman"], spearman_p=spearman_p, smallest_p=smallest_p,
-        exact=enumerated, permutations=permutation_count(n), leave_one_out=leave_one_out(x, y),
+        pearson_p=r.p, spearman=values["spearman"], spearman_p=coefficients["spearman"].p, smallest_p=smallest_p,
+        exact=n <= EXACT_UP_TO, permutations=permutation_count(n), leave_one_out=leave_one_out(x, y),
         coefficients=coefficients, level=level,
     )  # fmt: skip

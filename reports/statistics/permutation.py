@@ -12,7 +12,8 @@ EXACT_UP_TO = 9  # 9! = 362,880 orderings
 RANDOM_PERMUTATIONS = 99_999
 RANDOM_FOR_TIES = 9_999  # orderings drawn for Kendall's tau with ties, where every pair of points counts
 _TOLERANCE = 1e-9  # orderings that tie in exact arithmetic must tie here
-_ROWS = 40_320  # orderings at a time: at most 40,320 x 36 pairs of float32 for Kendall
+_ROWS = 40_320  # orderings at a time
+_PAIRS = 1_500_000  # pairs of points at a time, over orderings
 
 
 @lru_cache(maxsize=8)
@@ -54,23 +55,29 @@ def linear_p(xs: Vector, y: Vector, seed: int = 0) -> tuple[Vector, Vector]:
     return (1 + hits) / (1 + len(table)), np.full(len(u), 1 / (1 + len(table)))
 
 
-def kendall_p(x: Vector, y: Vector, seed: int = 0) -> tuple[float, bool]:
-    """Two-sided permutation p of Kendall's tau-b, and whether it is exact.
+def kendall_p(xs: Vector, y: Vector, seed: int = 0) -> tuple[Vector, NDArray[np.bool_]]:
+    """Two-sided permutation p of Kendall's tau-b of every row of `xs` (k x n) with `y` (n), and whether it is exact.
 
     Exact without ties at any n (SciPy's recursion) and with ties up to nine points; else over 9,999 drawn orderings.
     """
-    n = len(x)
-    if len(np.unique(x)) == n and len(np.unique(y)) == n:
+    n = len(y)
+    first, second = np.triu_indices(n, 1)
+    whole = len(np.unique(y)) == n
+    untied = np.array([whole and len(np.unique(x)) == n for x in xs], dtype=bool)
+    p = np.empty(len(xs))
+    for i in np.flatnonzero(untied):
         from scipy import stats  # slow to import
 
-        return float(stats.kendalltau(x, y, method="exact").pvalue), True
-    first, second = np.triu_indices(n, 1)
-    wanted = signs(x)[first, second].astype(np.float32)
-    exact, pairs = n <= EXACT_UP_TO, signs(y).astype(np.float32)
-    table = orders(n, seed) if exact else orders(n, seed)[:RANDOM_FOR_TIES]
-    observed = abs(round(float(wanted @ pairs[first, second])))  # whole numbers: no tolerance needed
-    hits = 0
-    for start in range(0, len(table), _ROWS):
-        part = table[start : start + _ROWS]
-        hits += int(np.sum(np.abs(pairs[part[:, first], part[:, second]] @ wanted) >= observed - 0.5))
-    return (hits / len(table) if exact else (1 + hits) / (1 + len(table))), exact
+        p[i] = stats.kendalltau(xs[i], y, method="exact").pvalue
+    if untied.all():
+        return p, untied
+    wanted = np.stack([signs(x)[first, second] for x in xs[~untied]], axis=1).astype(np.float32)
+    every, pairs = n <= EXACT_UP_TO, signs(y).astype(np.float32)
+    table = orders(n, seed) if every else orders(n, seed)[:RANDOM_FOR_TIES]
+    observed = np.abs(np.round(pairs[first, second] @ wanted))  # whole numbers: no tolerance needed
+    hits, rows = np.zeros(wanted.shape[1]), max(1, _PAIRS // len(first))
+    for start in range(0, len(table), rows):
+        part = table[start : start + rows]
+        hits += np.sum(np.abs(pairs[part[:, first], part[:, second]] @ wanted) >= observed - 0.5, axis=0)
+    p[~untied] = hits / len(table) if every else (1 + hits) / (1 + len(table))
+    return p, untied | every

@@ -5,6 +5,7 @@ products.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -26,16 +27,14 @@ def bootstrap(x: Vector, y: Vector, level: float = 0.95, seed: int = 0) -> dict[
     if n < SMALLEST:
         return None
     drawn = weights(n, seed)
-    ranked = [drawn @ (signs(values).T / 2 + 0.5) for values in (x, y)]
-    a, b = signs(x), signs(y)
-    concordance, untied_x, untied_y = (np.sum(drawn @ m * drawn, axis=1) for m in (a * b, a * a, b * b))
+    a, b = (_axis(values.astype(np.float64).tobytes(), seed) for values in (x, y))
+    concordance = _row_products(drawn @ (a.signs * b.signs), drawn)
     with np.errstate(divide="ignore", invalid="ignore"):
-        tau = concordance / np.sqrt(untied_x * untied_y)
-    values = {
-        "pearson": _weighted_r(drawn, standardised(x), standardised(y)),
-        "spearman": _weighted_r(drawn, ranked[0] / n, ranked[1] / n),
-        "kendall": tau,
-    }
+        values = {
+            "pearson": _weighted_r_of_points(drawn, standardised(x), standardised(y)),
+            "spearman": np.clip(_row_products(a.weighted_ranks, b.ranks) / np.sqrt(a.squares * b.squares), -1, 1),
+            "kendall": concordance / np.sqrt(a.untied * b.untied),
+        }
     return {name: percentiles(sample, level) for name, sample in values.items()}
 
 
@@ -64,6 +63,41 @@ def hierarchical_bootstrap(
     return percentiles(_weighted_r(np.ones((1, n)), x, y), level)
 
 
+@dataclass(frozen=True)
+class _Axis:
+    """What the resamples of one axis share between its pairings, rows being resamples.
+
+    Attributes:
+        signs: of the differences of its values, (n, n).
+        ranks: within each resample, centred, (REPEATS, n); weighted_ranks: times the weights; squares: their weighted
+            sum of squares, (REPEATS).
+        untied: pairs of drawn points that differ, (REPEATS).
+    """
+
+    signs: Vector
+    ranks: Vector
+    weighted_ranks: Vector
+    squares: Vector
+    untied: Vector
+
+
+@lru_cache(maxsize=4)
+def _axis(values: bytes, seed: int) -> _Axis:
+    differences = signs(np.frombuffer(values))
+    n = len(differences)
+    drawn = weights(n, seed)
+    # Drawn points below, and half of those equal: n / 2 on average over a resample.
+    centred = drawn @ differences.T / 2
+    weighted = drawn * centred
+    squares = _row_products(weighted, centred)
+    return _Axis(differences, centred, weighted, squares, _row_products(drawn @ differences**2, drawn))
+
+
+def _row_products(a: Vector, b: Vector) -> Vector:
+    products: Vector = np.einsum("ij,ij->i", a, b)
+    return products
+
+
 def percentiles(values: Vector, level: float) -> Interval:
     """The middle share `level` of the values that are finite; NaN bounds where none is."""
     finite = values[np.isfinite(values)]
@@ -79,8 +113,18 @@ def weights(n: int, seed: int) -> Vector:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), REPEATS).astype(np.float64)
 
 
+def _weighted_r_of_points(weights: Vector, x: Vector, y: Vector) -> Vector:
+    """Pearson of every resample of standardised x and y (n)."""
+    moments = weights @ np.stack([x, y, x * y, x * x, y * y], axis=1) / weights.sum(axis=1, keepdims=True)
+    mean_x, mean_y, xy, xx, yy = moments.T
+    covariance, variance_x, variance_y = xy - mean_x * mean_y, xx - mean_x**2, yy - mean_y**2
+    # A resample of one point has no correlation; its variance comes out as rounding.
+    varied = (variance_x > 1e-12 * xx) & (variance_y > 1e-12 * yy)
+    return np.where(varied, np.clip(covariance / np.sqrt(variance_x * variance_y), -1, 1), np.nan)
+
+
 def _weighted_r(weights: Vector, x: Vector, y: Vector) -> Vector:
-    """Pearson of every resample; x and y are (n) or, where they differ by resample, (REPEATS, n)."""
+    """Pearson of every resample of x and y (REPEATS, n), which differ by resample."""
     total = weights.sum(axis=1, keepdims=True)
     x, y = (v - np.sum(weights * v, axis=1, keepdims=True) / total for v in (x, y))
     xy, xx, yy = (np.sum(weights * product, axis=1) for product in (x * y, x * x, y * y))
