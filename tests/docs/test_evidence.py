@@ -71,6 +71,16 @@ def test_every_tokenizer_has_everything(evidence):
             assert study.cells(score)["value"].reindex(study.labels).notna().all(), score
 
 
+def test_only_attribute_shift_contradicts_the_claim_among_equals(evidence):
+    """As the text has it: an interval of rho that lies where the claim says it does not."""
+    study, against = evidence.studies()["avatars"], []
+    for measure in evidence.MEASURES:
+        _, low, high = study.coefficient(evidence.CLAIMED, measure, "same size")
+        if (low > 0) if study.direction(measure) == "lower" else (high < 0):
+            against.append(measure)
+    assert against == ["attribute_shift"]
+
+
 def test_orders_at_other_budgets_are_of_the_same_runs(evidence):
     made = evidence.studies()
     if "budgets" not in made:
