@@ -42,7 +42,7 @@ def test_cards_of_a_class_and_of_a_diffusers_folder(tmp_path):
     (tmp_path / "mine.py").write_text(BLUR)
     first = card(f"{tmp_path / 'mine.py'}:Blur", tmp_path / "blur")
     assert first.exit_code == 0, first.output
-    for text in ("blur <b>", "f8d3", "PSNR", "rFID", "Probe macro-F1 (pooled)", "effective_rank", "srss"):
+    for text in ("blur <b>", "f8d3", "PSNR", "rFID", "Probe macro-F1 (pooled)", "Effective rank", "SRSS"):
         assert text in first.output
     page = (tmp_path / "blur" / "card.html").read_text()
     assert "blur &lt;b&gt;" in page
