@@ -217,8 +217,7 @@ class Study:
 
     def training_spread(self, metric: str = REAL) -> str:
         """Pooled standard deviation over training seeds, of means over sampling seeds."""
-        rows = self.runs[(self.runs["metric"] == metric) & (self.runs["vectorisation"] == "")]
-        means = rows.groupby(["label", "seed"])["value"].mean().groupby("label")
+        means = self.measured(metric).groupby("label")
         variances = means.var(ddof=1)[means.count() > 1]
         return text(float(np.sqrt(variances.mean())), 1)
 
