@@ -35,8 +35,16 @@ def _processor() -> str:
 
 
 def plain_float32(x: Tensor) -> bool:
-    """Whether x is float32 on the CPU and no autocast would change its products: what code for CPUs is written for."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    """Whether x is float32 on the CPU and no autocast would change its products: what code for CPUs is written for.
+
+    Not while a network is compiled: the compiler fuses plain formulas itself, and knows them alone.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
 
 
 def matmul(a: Tensor, b: Tensor, bias: Tensor | None = None, out: Tensor | None = None) -> Tensor:

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -181,3 +182,25 @@ def test_shapes_that_do_not_fit_are_refused():
         sit_config("SiT-XXL/2", 4, (4, 4), 10)
     with pytest.raises(ConfigError, match="widht"):
         sit_config("nano", 4, (4, 4), 10, widht=64)
+
+
+@pytest.mark.parametrize("block", [{}, {"norm": "rms", "mlp": "swiglu", "rope": True}], ids=["sit", "lightning"])
+def test_compiles_into_one_graph_of_plain_formulas(block, product_library):
+    # PyTorch's compiler to C++ fails on the products that eager networks take from oneDNN.
+    network, (x, t, labels) = randomised(small(**block)), inputs()
+    called = []
+
+    def backend(graph, example_inputs):
+        called.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    torch.compiler.reset()  # or the graph of another case would do
+    compiled = torch.compile(copy.deepcopy(network), backend=backend, fullgraph=True)
+    target = torch.randn(x.shape, generator=torch.Generator().manual_seed(4))
+    for one in (network, compiled):
+        F.mse_loss(one(x, t, labels).velocity, target).backward()
+    assert called
+    assert not [name for name in called if "autograd_function" in name or "mkldnn" in name]
+    torch.testing.assert_close(compiled(x, t, labels).velocity, network(x, t, labels).velocity)
+    for (name, ours), theirs in zip(network.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-5, msg=name)
