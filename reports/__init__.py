@@ -9,6 +9,7 @@ def make_report(
     output_dir: Path,
     force: bool = False,
     formats: Sequence[str] = ("html", "md", "latex", "csv", "figures"),
+    without: Sequence[str] = (),
 ) -> Path:
     """Write a report about one or more study folders.
 
@@ -19,6 +20,8 @@ def make_report(
         formats: `html` (`report.html`, which needs nothing else), `md` (`report.md`, and `cards/` with a model card for
             every tokenizer), `latex` (`latex/`, tables with booktabs), `csv` (`tables/`, also as Parquet), `figures`
             (`figures/`, PNG and SVG).
+        without: labels of tokenizers to leave out, such as a control that is so far from the others that it alone
+            would settle every correlation.
 
     Returns:
         Path of `report.html`, or `output_dir` where that is not among the formats.
@@ -27,7 +30,8 @@ def make_report(
         MissingPath, DataError: a folder that is missing or is no study folder. Incomplete stages, missing scores and
             scores that do not belong on one axis are told in the report instead.
         ConfigError: an unknown format.
+        UnknownName: a tokenizer to leave out that is not there.
     """
     from reports.build import build_report
 
-    return build_report(study_dirs, output_dir, force, formats)
+    return build_report(study_dirs, output_dir, force, formats, without)

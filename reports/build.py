@@ -36,10 +36,11 @@ def build_report(
     output_dir: Path | str,
     force: bool = False,
     formats: Sequence[str] = FORMATS,
+    without: Sequence[str] = (),
 ) -> Path:
     """See `reports.make_report`."""
     output_dir, wanted = Path(output_dir), checked_formats(formats)
-    results = collect(study_dirs)
+    results = collect(study_dirs).without(without)
     comparison = compare(results.scores)
     leading = Leading.of(comparison)
     analysis = analyse(results, comparison, force=force)

@@ -3,14 +3,14 @@
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from reports.names import BUDGET_KEYS, budget_label
-from vaebench.core.errors import DataError, MissingPath
+from vaebench.core.errors import DataError, MissingPath, UnknownName, suggest
 from vaebench.core.files import read_json
 from vaebench.core.scores import Score, read_scores
 
@@ -113,6 +113,34 @@ class Results:
             whom = "" if everyone == set(labels) else f" ({', '.join(labels)})"
             gaps.append(f"{score}: not available: {why}{whom}")
         return gaps
+
+    def without(self, labels: Sequence[str]) -> "Results":
+        """These results less those tokenizers; `problems` says so.
+
+        Raises:
+            UnknownName: a label that is not here.
+            DataError: nothing would be left.
+        """
+        everyone = list(self.labels.values())
+        for label in labels:
+            if label not in everyone:
+                raise UnknownName(f"These studies compare no tokenizer '{label}'.", suggest(label, everyone))
+        if not labels:
+            return self
+        kept = {key: label for key, label in self.labels.items() if label not in labels}
+        if not kept:
+            raise DataError("Without these tokenizers no result is left.", "Leave out fewer.")
+        gone = self.labels.keys() - kept.keys()
+        studies = [
+            replace(study, stages=tuple(stage for stage in study.stages if (study.name, stage.tokenizer) not in gone))
+            for study in self.studies
+        ]
+        unavailable = {key: [label for label in who if label not in labels] for key, who in self.unavailable.items()}
+        return replace(
+            self, studies=tuple(studies), scores=self.scores[~self.scores["label"].isin(labels)].reset_index(drop=True),
+            labels=kept, problems=(*self.problems, f"Left out on request: {', '.join(dict.fromkeys(labels))}."),
+            unavailable={key: who for key, who in unavailable.items() if who},
+        )  # fmt: skip
 
 
 def read_study(folder: Path | str) -> Study:

@@ -585,12 +585,13 @@ def make_report(
     output_dir: str | Path,
     force: bool = False,
     formats: Sequence[str] = ("html", "md", "latex", "csv", "figures"),
+    without: Sequence[str] = (),
 ) -> Path:
     """``report.html``, tables (CSV, Parquet, LaTeX), figures (PNG, SVG) and Markdown from study folders; returns the
-    page's path. ``formats`` names what of these is written."""
+    page's path. ``formats`` names what of these is written, ``without`` tokenizers that are left out."""
     import reports
 
-    return reports.make_report([Path(study) for study in studies], Path(output_dir), force, formats)
+    return reports.make_report([Path(study) for study in studies], Path(output_dir), force, formats, without)
 
 
 def describe(folder: str | Path) -> dict[str, Any]:

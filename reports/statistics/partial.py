@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,7 +20,7 @@ class PartialCorrelation:
     Attributes:
         n: points.
         value: the partial correlation.
-        low, high: its Fisher interval with standard error 1 / sqrt(n - k - 3); None where n <= k + 3.
+        low, high: its interval on Fisher's scale with n - k points (`fisher_interval`); None where n <= k + 3.
         p: two-sided Student p at `degrees` degrees of freedom.
         degrees: n - 2 - k.
         x_explained, y_explained: shares of the variance of x and of y that the confounders explain (R^2).
@@ -35,7 +36,9 @@ class PartialCorrelation:
     y_explained: float
 
 
-def partial_correlation(x: ArrayLike, y: ArrayLike, z: ArrayLike, *, level: float = 0.95) -> PartialCorrelation:
+def partial_correlation(
+    x: ArrayLike, y: ArrayLike, z: ArrayLike, *, level: float = 0.95, kind: Literal["pearson", "spearman"] = "pearson"
+) -> PartialCorrelation:
     """Pearson's r of the residuals of x and of y after linear regression (with intercept) on `z`.
 
     With one confounder this is (r_xy - r_xz r_yz) / sqrt((1 - r_xz^2)(1 - r_yz^2)).
@@ -44,6 +47,7 @@ def partial_correlation(x: ArrayLike, y: ArrayLike, z: ArrayLike, *, level: floa
         x, y: shape (n,).
         z: confounders, shape (n,) or (n, k).
         level: of the interval.
+        kind: 'spearman' where x, y and z are ranks, whose interval is wider.
 
     Raises:
         TooFewSamples: n < k + 3, which leaves no degree of freedom.
@@ -72,7 +76,7 @@ def partial_correlation(x: ArrayLike, y: ArrayLike, z: ArrayLike, *, level: floa
         )
     value, degrees = pearson(*residuals), n - 2 - k
     t = value * math.sqrt(degrees / max(1 - value**2, 1e-300))
-    low, high = fisher_interval(value, n - k, level) if n > k + 3 else (None, None)
+    low, high = fisher_interval(value, n - k, level, kind) if n > k + 3 else (None, None)
     p = float(2 * special.stdtr(degrees, -abs(t)))
     return PartialCorrelation(n, value, low, high, p, degrees, 1 - left[0], 1 - left[1])
 

@@ -12,9 +12,10 @@ import yaml
 from PIL import Image
 
 import reports
+from reports.collect import collect
 from reports.figures import PALETTE
 from reports.formats import checked_formats, csv_text, file_name, latex_text, markdown_text
-from vaebench.core.errors import ConfigError
+from vaebench.core.errors import ConfigError, DataError, UnknownName
 
 EVIL = ("<script>alert(1)</script>", "=cmd|' /C calc'!A0", r"\input{/etc/passwd} & 100% $x_1$ #1", "a|b`c*d_e[f](g)\nh")
 
@@ -31,6 +32,18 @@ def test_formats_are_checked() -> None:
 def test_only_what_is_asked_for_is_written(three: Path, tmp_path: Path) -> None:
     assert reports.make_report([three], tmp_path / "a", formats=("md", "latex")) == tmp_path / "a"
     assert sorted(path.name for path in (tmp_path / "a").iterdir()) == ["cards", "latex", "report.md"]
+
+
+def test_tokenizers_can_be_left_out(five: Path, tmp_path: Path) -> None:
+    reports.make_report([five], tmp_path, formats=("csv", "md"), without=["kl-vae", "eq-vae"])
+    assert {"va-vae", "send-vae"} < set(left := pd.read_csv(tmp_path / "tables" / "comparison.csv")["label"])
+    assert left.nunique() == 3
+    assert set(pd.read_csv(tmp_path / "tables" / "relations.csv")["n"].dropna()) == {3}
+    assert "Left out on request: kl-vae, eq-vae." in (tmp_path / "report.md").read_text()
+    with pytest.raises(UnknownName, match="Did you mean 'send-vae'"):
+        reports.make_report([five], tmp_path, without=["sendvae"])
+    with pytest.raises(DataError, match="no result is left"):
+        reports.make_report([five], tmp_path, without=list(collect([five]).labels.values()))
 
 
 def test_figures_are_png_and_svg_fit_for_print(three: Path, tmp_path: Path) -> None:

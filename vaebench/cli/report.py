@@ -21,6 +21,12 @@ def report(
             "tokenizer), latex (tables with booktabs), csv (tables, also as Parquet), figures (PNG and SVG).",
         ),
     ] = EVERY,
+    without: Annotated[
+        str,
+        typer.Option(
+            help="Tokenizers to leave out, parted by commas: a control far from all others alone settles correlations."
+        ),
+    ] = "",
     force: Annotated[bool, typer.Option(help="Draw scores of different protocols on one axis.")] = False,
 ) -> None:
     """Write a report: one self-contained report.html, tables, figures, LaTeX and Markdown.
@@ -29,4 +35,5 @@ def report(
     """
     import reports
 
-    print(reports.make_report(studies, output_dir or studies[0] / "report", force, formats.split(",")))
+    names = [name.strip() for name in without.split(",") if name.strip()]
+    print(reports.make_report(studies, output_dir or studies[0] / "report", force, formats.split(","), names))

@@ -18,7 +18,7 @@ from vaebench.study.index import is_complete
 LEFT_OUT = "left_out.json"
 HEADERS = "headers.json"
 """Attributes of the HDF5 files that were left out: what shape the latents had, and whose they were."""
-ALWAYS = ("scores.json", "stage.json")
+ALWAYS = ("scores.json", "stage.json", HEADERS)
 """What tables are made of, however large it is."""
 # Files of a study folder beside its stages.
 _OWN = ("index.json", "study.yaml", "events.jsonl")

@@ -35,6 +35,14 @@ def test_it_is_the_correlation_of_regression_residuals(n: int, k: int) -> None:
     assert ours.x_explained == pytest.approx(1 - residuals[0].var() / x.var(), abs=1e-9)
 
 
+def test_of_ranks_the_interval_is_that_of_ranks() -> None:
+    x, y, z = (stats.rankdata(column) for column in _draw(20, 1))
+    ours = partial_correlation(x, y, z, kind="spearman")
+    assert ours.value == partial_correlation(x, y, z).value
+    error = math.sqrt((1 + ours.value**2 / 2) / 16)  # Bonett and Wright, with 20 - 1 points
+    assert math.atanh(ours.high) - math.atanh(ours.value) == pytest.approx(1.959964 * error, rel=1e-6)
+
+
 def test_one_confounder_is_the_textbook_formula() -> None:
     r = np.corrcoef([CELEBA, GFID, PSNR])
     expected = (r[0, 1] - r[0, 2] * r[1, 2]) / math.sqrt((1 - r[0, 2] ** 2) * (1 - r[1, 2] ** 2))

@@ -48,6 +48,8 @@ def test_scores_stay_and_headers_of_latents(root, tmp_path):
     assert (copy / "scores.json").read_bytes() == (folder / "scores.json").read_bytes()
     assert not (copy / "train.h5").exists()
     assert json.loads((copy / HEADERS).read_text()) == {"train.h5": {"shape": "[8, 2, 2]"}}
+    slim(tmp_path / "slim", read_index(tmp_path / "slim"), tmp_path / "again", 10)
+    assert (tmp_path / "again" / "stages" / folder.name / HEADERS).read_bytes() == (copy / HEADERS).read_bytes()
 
 
 def test_only_what_an_incomplete_stage_needs_is_made_anew(root, stub_graph, stub_spec, tmp_path):
