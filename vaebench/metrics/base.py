@@ -22,6 +22,8 @@ from vaebench.metrics.intervals import bootstrap_mean
 
 BLOCK_BYTES = 64 * 2**20
 Rows = Callable[[np.ndarray], np.ndarray]
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 # What a metric may need -> how a reader is told that it is missing.
 NEEDS = {
@@ -44,6 +46,22 @@ class ArrayLike(Protocol):
     def shape(self) -> tuple[int, ...]: ...
 
     def __getitem__(self, index: Any, /) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Some rows of an array, read where they are asked for: together they may be larger than memory."""
+
+    source: ArrayLike
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the selected rows."""
+        return len(self.rows), *self.source.shape[1:]
+
+    def __getitem__(self, index: Any, /) -> np.ndarray:
+        return self.source[self.rows[index]]
 
 
 @dataclass(frozen=True)
@@ -125,6 +143,24 @@ class MetricInputs:
             "fid features": self.fid_features is not None,
         }
         return frozenset(name for name, there in found.items() if there)
+
+    def rows(self, split: SplitName, count: int) -> np.ndarray:
+        """Which rows of a split to look at, int64, ascending: all, or ``count`` drawn at random where there are more.
+
+        Data are often stored by class or factor, so the first rows would show few of them. The draw depends on the
+        split's name and length alone: every metric sees the same images, and fewer are among more.
+        """
+        n = len(getattr(self, split))
+        return np.arange(n) if count >= n else np.sort(numpy_generator("rows", split, n).permutation(n)[:count])
+
+    def drawn(self, count: int, *splits: SplitName) -> dict[str, str]:
+        """What a protocol says of `rows`: how they were chosen, where one of these splits has more than ``count``."""
+        return {"rows": "drawn at random"} if any(count < len(getattr(self, split)) for split in splits) else {}
+
+    def means(self, split: SplitName, count: int) -> ArrayLike:
+        """Raw posterior means of the `rows` of a split, not yet read."""
+        rows, mean = self.rows(split, count), getattr(self, split).mean
+        return mean if len(rows) == mean.shape[0] else Selected(mean, rows)
 
     def normalised(self, split: LatentSplit, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Normalised means of these rows, float32 (n, d, h, w).

@@ -77,6 +77,15 @@ def bootstrap_mean(
     return low, high
 
 
+def centred(value: float, draws: np.ndarray) -> tuple[float, float]:
+    """95% quantiles of bootstrap draws less the bootstrap's bias (their mean minus the value); NaN ones are dropped.
+
+    The bounds of draws that are few distinct numbers, mostly one, may still miss the value: they are then moved to it.
+    """
+    low, high = np.nanquantile(draws, [0.025, 0.975]) + value - np.nanmean(draws)
+    return min(float(low), value), max(float(high), value)
+
+
 def half_width(error: float, groups: int, confidence: float = 0.95) -> float:
     """Half of an interval from a standard error that the spread over so many groups gave: Student's t of groups - 1
     degrees of freedom."""

@@ -67,7 +67,7 @@ def attribute_scores(reference: Path, features: np.ndarray, protocol: dict[str, 
         reference: folder of the reference stage.
         features: of the generated images, by the reference's first network, (n, d).
         protocol: settings known to the caller.
-        seed: of the bootstrap.
+        seed: of the bootstrap, and of the splits behind the baseline.
     """
     reader = load_reader(reference)
     reader = reader and reader.readable()
@@ -95,7 +95,7 @@ def attribute_scores(reference: Path, features: np.ndarray, protocol: dict[str, 
                 value=shift.value,
                 low=shift.low,
                 high=shift.high,
-                interval="95% basic bootstrap over generated and real images, reader fixed",
+                interval="95% bias-centred bootstrap over generated and real images, reader fixed",
                 n=len(shown),
                 seed=seed,
                 direction="lower",

@@ -94,6 +94,8 @@ class ScoreStage(Stage[ScoreConfig]):
                         why = f"undefined for these latents: {', '.join(undefined)}" if undefined else None
                     except VaebenchError as error:  # one score that these latents cannot have must not cost the others
                         why = str(error)
+                    except (ValueError, FloatingPointError) as error:  # nor one that a library refuses to compute
+                        why = f"{type(error).__name__}: {error}"
                     seconds[name] = round(time.monotonic() - began, 3)
                 if why is not None:
                     missing[name] = why

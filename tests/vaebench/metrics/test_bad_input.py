@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from vaebench.core.errors import VaebenchError
+from vaebench.core.files import read_json
 from vaebench.data.base import DataInfo, Factor
 from vaebench.metrics import METRICS
 from vaebench.metrics.base import LatentSplit, MetricInputs
+from vaebench.metrics.diffusability.manifold import EffectiveRank
+from vaebench.stages.base import Context
+from vaebench.stages.score import ScoreConfig, ScoreStage
 
 SHAPE = (3, 3, 3)
 QUICK = {
@@ -115,6 +119,19 @@ def test_constant_and_continuous_factors_are_named(name):
             continue
         assert found[0].detail["excluded"]["f"] == "is constant"
         assert found[0].protocol["names"] == ["g"]
+
+
+@pytest.mark.parametrize("error", [ValueError("Input X contains NaN."), np.linalg.LinAlgError("singular")])
+def test_what_a_library_refuses_costs_no_other_score(monkeypatch, tmp_path, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(EffectiveRank, "run", refuse)
+    monkeypatch.setattr("vaebench.stages.score.metric_inputs", lambda *_: inputs())
+    names = ("effective-rank", "spectrum")
+    found = ScoreStage().run(ScoreConfig(metrics=names), {}, tmp_path, Context("cpu"))
+    assert "sec" in {score.metric for score in found}
+    assert read_json(tmp_path / "notes.json")["not_available"] == {"effective-rank": f"{type(error).__name__}: {error}"}
 
 
 def test_sap_takes_continuous_factors_by_correlation():

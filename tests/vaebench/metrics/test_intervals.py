@@ -4,7 +4,7 @@ from scipy.stats import bootstrap
 
 from vaebench.core.errors import TooFewSamples
 from vaebench.metrics import intervals
-from vaebench.metrics.intervals import bootstrap_mean, bootstrap_means, resample_counts
+from vaebench.metrics.intervals import bootstrap_mean, bootstrap_means, centred, resample_counts
 
 
 def test_agrees_with_scipy() -> None:
@@ -56,3 +56,11 @@ def test_edges() -> None:
     assert low.shape == high.shape == (4,)
     with pytest.raises(TooFewSamples):
         bootstrap_mean(np.array([]), rng)
+
+
+def test_centred_bounds_hold_the_value() -> None:
+    draws = np.array([0.0, 1.0, np.nan, 2.0])
+    low, high = centred(2.0, draws)
+    assert (low, high) == pytest.approx(np.quantile([0, 1, 2], [0.025, 0.975]) + 1)
+    mostly_one = np.r_[np.ones(99), 0.0]  # both quantiles are 1, above the mean
+    assert centred(0.5, mostly_one) == (0.5, pytest.approx(0.51))

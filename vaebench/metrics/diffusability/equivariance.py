@@ -67,17 +67,18 @@ class Equivariance(Metric):
     """Errors of scale and rotation, in latents and after decoding."""
 
     name = "equivariance"
+    version = 2
     summary = "error of scale and rotation equivariance, in latents and after decoding"
     needs = frozenset({"tokenizer", "images"})
     Config = EquivarianceConfig
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         split = inputs.test
-        n = min(len(split), self.config.images)
+        rows = inputs.rows("test", self.config.images)
         assert split.images is not None
         assert inputs.encode is not None
         assert inputs.decode is not None
-        images = split.images(np.arange(n))
+        images = split.images(rows)
         latents = inputs.encode(images)
         decoded = inputs.decode(latents)
         families: dict[str, list[Transform]] = {"rotation": [turned(quarters) for quarters in (1, 2, 3)]}
@@ -95,9 +96,12 @@ class Equivariance(Metric):
                 low, high = ratio_interval(wrong, scale, generator, self.config.resamples)
                 scores.append(
                     self.score(
-                        f"{family}_equivariance_error", wrong.sum() / scale.sum(), "lower", n, seed=seed, low=low,
-                        high=high, interval="95% bootstrap over images", detail={"variant": variant},
-                        protocol={"latents": "posterior mean, raw", "split": "test", "compared": variant},
+                        f"{family}_equivariance_error", wrong.sum() / scale.sum(), "lower", len(rows), seed=seed,
+                        low=low, high=high, interval="95% bootstrap over images", detail={"variant": variant},
+                        protocol={
+                            "latents": "posterior mean, raw", "split": "test", "compared": variant,
+                            **inputs.drawn(self.config.images, "test"),
+                        },
                     )
                 )  # fmt: skip
         return scores

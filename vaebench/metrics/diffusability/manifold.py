@@ -17,7 +17,7 @@ from vaebench.core.errors import NumericalError, TooFewSamples
 from vaebench.core.scores import Score
 from vaebench.core.seeds import numpy_generator
 from vaebench.metrics.base import Metric, MetricInputs
-from vaebench.metrics.intervals import resample_counts
+from vaebench.metrics.intervals import centred, resample_counts
 
 NORMAL_QUANTILE = 1.959963984540054
 
@@ -75,20 +75,25 @@ class EffectiveRank(Metric):
     """Effective rank and participation ratio of the flattened latents, and as shares of their dimension."""
 
     name = "effective-rank"
+    version = 2
     summary = "how many dimensions the latents fill: entropy of their covariance spectrum"
     Config = RankConfig
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
-        n, dimension = min(len(inputs.train), self.config.samples), int(np.prod(inputs.train.shape))
+        rows, dimension = inputs.rows("train", self.config.samples), int(np.prod(inputs.train.shape))
+        n = len(rows)
         if n < 3:
             raise TooFewSamples(f"A covariance spectrum needs at least 3 samples, got {n}.")
-        rows = np.arange(n)
         x = np.concatenate([block.reshape(len(block), -1) for block in inputs.blocks(inputs.train, rows)])
         eigenvalues, squares = spectrum_of(x)
         # Moving weight towards a sample x changes eigenvalue i by (u_i . x)^2 - lambda_i.
         influence = squares @ np.stack(sensitivity(eigenvalues), 1)
         errors = influence.std(0, ddof=1) / np.sqrt(n)
-        protocol = {"latents": "posterior mean, normalised by training statistics, flattened", "split": "train"}
+        protocol = {
+            "latents": "posterior mean, normalised by training statistics, flattened",
+            "split": "train",
+            **inputs.drawn(self.config.samples, "train"),
+        }
         detail = {"dimension": dimension}
         if n <= dimension:
             detail["note"] = f"{n} samples span at most {n - 1} of {dimension} dimensions: biased downwards"  # type: ignore[assignment]
@@ -129,16 +134,18 @@ class ActiveUnits(Metric):
     """Share of active units, share of collapsed units, and KL per unit, on raw latents."""
 
     name = "active-units"
+    version = 2
     summary = "share of active and of collapsed latent units, and KL per unit (Burda et al.)"
     needs = frozenset({"std"})
     Config = ActiveUnitsConfig
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg, split = self.config, inputs.test
-        n = min(len(split), cfg.samples)
+        rows = inputs.rows("test", cfg.samples)
+        n = len(rows)
         assert split.std is not None
-        mean = np.asarray(split.mean[:n], np.float64).reshape(n, -1)
-        std = np.asarray(split.std[:n], np.float64).reshape(n, -1)
+        mean = np.asarray(split.mean[rows], np.float64).reshape(n, -1)
+        std = np.asarray(split.std[rows], np.float64).reshape(n, -1)
         if not (np.isfinite(mean).all() and np.isfinite(std).all()):
             raise NumericalError("The latents hold NaN or infinity.", "Check the tokenizer, or extract them again.")
         if np.any(std <= 0):
@@ -156,14 +163,17 @@ class ActiveUnits(Metric):
             "collapsed_units": ("lower", (nats < cfg.kl).mean(1)),
             "kl_per_unit": ("none", nats.mean(1)),
         }
-        protocol = {"latents": "posterior, raw", "split": "test"}
+        protocol = {"latents": "posterior, raw", "split": "test", **inputs.drawn(cfg.samples, "test")}
         scores = []
         for name, (direction, values) in drawn.items():
-            low, high = np.quantile(values[1:], [0.025, 0.975])
+            low, high = centred(float(values[0]), values[1:])
+            if name != "kl_per_unit":
+                low, high = max(low, 0.0), min(high, 1.0)
             scores.append(
                 self.score(
                     name, values[0], direction, n, seed=seed, low=low, high=high,  # type: ignore[arg-type]
-                    interval="95% bootstrap over images", protocol=protocol, detail={"units": mean.shape[1]},
+                    interval="95% bias-centred bootstrap over images", protocol=protocol,
+                    detail={"units": mean.shape[1]},
                 )
             )  # fmt: skip
         return scores

@@ -164,13 +164,14 @@ class SpatialStructure(Metric):
     """LDS, CDS and RMSC, raw and centred per image."""
 
     name = "spatial-structure"
-    version = 2
+    version = 3
     summary = "local against distant self-similarity: LDS, CDS, RMSC (iREPA), and LDS by the paper's thresholds"
     needs = frozenset({"positions"})
     Config = SpatialConfig
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
-        rows = np.arange(min(len(inputs.test), self.config.samples))
+        rows = inputs.rows("test", self.config.samples)
+        drawn = inputs.drawn(self.config.samples, "test")
         scores = []
         for centred in (False, True):
             parts = [structure(block, self.config.far, centred) for block in inputs.blocks(inputs.test, rows)]
@@ -184,7 +185,7 @@ class SpatialStructure(Metric):
                         values,
                         "none" if name == "rmsc" else "higher",
                         seed=seed,
-                        protocol={**PROTOCOL, "centred": centred, "grid": list(inputs.test.shape[1:])},
+                        protocol={**PROTOCOL, **drawn, "centred": centred, "grid": list(inputs.test.shape[1:])},
                         detail={"variant": "centred"} if centred else None,
                     )
                 )
@@ -195,12 +196,14 @@ class SRSS(Metric):
     """Similarity of foreground to neighbouring foreground against distant background; needs masks."""
 
     name = "srss"
+    version = 2
     summary = "similarity within the foreground against the background (iREPA); needs masks"
     needs = frozenset({"positions", "masks"})
     Config = SpatialConfig
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
-        rows = np.arange(min(len(inputs.test), self.config.samples))
+        rows = inputs.rows("test", self.config.samples)
+        drawn = inputs.drawn(self.config.samples, "test")
         foreground = foreground_of(inputs.test, rows)
         scores = []
         for centred in (False, True):
@@ -208,7 +211,12 @@ class SRSS(Metric):
             for block in inputs.blocks(inputs.test, rows):
                 values.append(srss(block, foreground[done : done + len(block)], self.config.far, centred))
                 done += len(block)
-            protocol = {**PROTOCOL, "centred": centred, "masks": "foreground where it covers over half of a cell"}
+            protocol = {
+                **PROTOCOL,
+                **drawn,
+                "centred": centred,
+                "masks": "foreground where it covers over half of a cell",
+            }
             detail = {"variant": "centred"} if centred else None
             scores.append(
                 self.mean_score("srss", np.concatenate(values), "higher", seed=seed, protocol=protocol, detail=detail)

@@ -84,16 +84,20 @@ class Spectrum(Metric):
     """SEC at every rho, with and without DC, and the slope of the radial spectrum against the image's own."""
 
     name = "spectrum"
-    version = 2
+    version = 3
     summary = "share of energy at high frequencies (SEC), and the spectrum's slope against the image's own"
     needs = frozenset({"positions"})
     Config = SpectrumConfig
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
-        rows = np.arange(min(len(inputs.test), self.config.samples))
+        rows = inputs.rows("test", self.config.samples)
         energy = np.concatenate([energies(block) for block in inputs.blocks(inputs.test, rows)])
         height, width = energy.shape[1:]
-        protocol = {"latents": "posterior mean, normalised by training statistics", "split": "test"}
+        protocol = {
+            "latents": "posterior mean, normalised by training statistics",
+            "split": "test",
+            **inputs.drawn(self.config.samples, "test"),
+        }
         interval = "95% bootstrap over images"
         scores = []
         flat = energy.reshape(len(energy), -1)

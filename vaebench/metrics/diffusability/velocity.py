@@ -11,13 +11,16 @@ classes and uneven spectra are good. It grows with the scale of latents, so they
 
 There are far more dimensions than samples, so Sigma is fitted as a Kronecker product, Sigma_s (positions) x Sigma_c
 (channels), by maximum likelihood (flip-flop: Dutilleul 1999). Its eigenvalues are all products, hence
-sum sqrt(lambda) = (sum sqrt(lambda_c)) (sum sqrt(lambda_s)), and no d x d matrix is ever built.
+sum sqrt(lambda) = (sum sqrt(lambda_c)) (sum sqrt(lambda_s)), and no d x d matrix is ever built. Of latents that are not
+of this form the most likely fit has another total variance than they have, so it is scaled to theirs, and VIV stays
+below (pi/2) sqrt(total variance / d), its value at equal eigenvalues.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from pydantic import Field
+from scipy.stats import t as student
 
 from vaebench.core.config import Config
 from vaebench.core.errors import NumericalError, TooFewSamples
@@ -56,13 +59,15 @@ def ambiguity_at(eigenvalues: np.ndarray, t: float) -> float:
     return float(np.sum(eigenvalues / ((1 - t) ** 2 + t**2 * eigenvalues)))
 
 
-def enough_samples(samples: int, channels: int, positions: int) -> bool:
-    """Whether both factors can be positive definite: centring costs one sample."""
-    return (samples - 1) * positions >= channels and (samples - 1) * channels >= positions
+def least_samples(channels: int, positions: int) -> int:
+    """So many samples make both factors positive definite, (M - 1) T >= C and (M - 1) C >= T: centring costs one."""
+    return 1 + max(-(-channels // positions), -(-positions // channels))
 
 
 def fit_kronecker(latents: np.ndarray, shrinkage: float = 0.0, iterations: int = ITERATIONS) -> Kronecker:
-    """Maximum-likelihood Kronecker covariance of latents (M, C, T), centred on their mean.
+    """Maximum-likelihood Kronecker covariance of latents (M, C, T), centred on their mean, scaled to their variance.
+
+    tr(channels) tr(positions) = (1 / M) sum_m |Z_m - mean|^2.
 
     Args:
         latents: samples of one class.
@@ -75,7 +80,7 @@ def fit_kronecker(latents: np.ndarray, shrinkage: float = 0.0, iterations: int =
         NumericalError: latents without variation.
     """
     count, channels, positions = latents.shape
-    if count < 2 or (shrinkage == 0 and not enough_samples(count, channels, positions)):
+    if count < 2 or (shrinkage == 0 and count < least_samples(channels, positions)):
         raise TooFewSamples(
             f"{count} samples of {channels} channels x {positions} positions do not determine a Kronecker covariance.",
             "Give more samples for each class, or set shrinkage (0.1, say).",
@@ -97,7 +102,13 @@ def fit_kronecker(latents: np.ndarray, shrinkage: float = 0.0, iterations: int =
         )
         if moved < TOLERANCE:
             break
-    return Kronecker(mean, channel, spatial)
+    return _scaled(mean, channel, spatial, values)
+
+
+def _scaled(mean: np.ndarray, channel: np.ndarray, spatial: np.ndarray, values: np.ndarray) -> Kronecker:
+    """The fit with the channel factor scaled so that its variance is the total one of centred values (M, C, T)."""
+    total = np.sum(values**2) / len(values)
+    return Kronecker(mean, channel * (total / (np.trace(channel) * np.trace(spatial))), spatial)
 
 
 def _channel_factor(values: np.ndarray, spatial: np.ndarray) -> np.ndarray:
@@ -136,8 +147,16 @@ def jackknife_variance(
         kept -= kept.mean(0)
         channel = _shrunk(_channel_factor(kept, fitted.positions), shrinkage)
         spatial = _shrunk(_channel_factor(kept.transpose(0, 2, 1), channel), shrinkage)
-        values.append(Kronecker(fitted.mean, channel, spatial).ambiguity())
+        values.append(_scaled(fitted.mean, channel, spatial, kept).ambiguity())
     return float((groups - 1) / groups * np.sum((np.array(values) - np.mean(values)) ** 2))
+
+
+def degrees_of_freedom(variances: np.ndarray, degrees: np.ndarray) -> float:
+    """Those of a sum of independent estimates of variance (K,) with so many each (K,): (sum v)^2 / sum (v^2 / f).
+
+    Source: Satterthwaite (1946), Welch (1947).
+    """
+    return float(np.sum(variances) ** 2 / np.sum(variances**2 / degrees))
 
 
 def mixture_ambiguity(
@@ -188,7 +207,7 @@ class VelocityConfig(Config):
 
     Attributes:
         per_class: training samples of a class at most; few samples bias it downwards, so hold it fixed in comparisons.
-        minimum: classes with fewer samples are left out and counted.
+        minimum: classes with fewer samples, or too few for the fit (`least_samples`), are left out and counted.
         shrinkage: of both covariance factors towards the identity.
         groups: of the jackknife.
         draws: of the Monte Carlo for the mixture.
@@ -205,6 +224,7 @@ class VIV(Metric):
     """VIV given the class, and without labels; of the whole set as one Gaussian where there are no labels."""
 
     name = "viv"
+    version = 2
     summary = "velocity irreducible variance of a Kronecker-Gaussian fit per class (Diffusing in the Right Space)"
     Config = VelocityConfig
 
@@ -213,28 +233,34 @@ class VIV(Metric):
         labels = inputs.train.labels if "labels" in inputs.available else None
         groups = np.zeros(len(inputs.train), np.int64) if labels is None else labels
         generator = numpy_generator(seed, self.name)
-        fits, variances, sizes, skipped = [], [], [], 0
+        channels, positions = inputs.train.shape[0], int(np.prod(inputs.train.shape[1:]))
+        least = 2 if cfg.shrinkage else least_samples(channels, positions)
+        fits, variances, degrees, sizes, skipped = [], [], [], [], 0
         for label in np.unique(groups):
             rows = np.flatnonzero(groups == label)
-            if len(rows) < cfg.minimum:
+            if len(rows) < cfg.minimum or min(len(rows), cfg.per_class) < least:
                 skipped += 1
                 continue
             rows = np.sort(generator.permutation(rows)[: cfg.per_class])
             latents = inputs.normalised(inputs.train, rows)
             latents = latents.reshape(*latents.shape[:2], -1)
             fits.append(fit_kronecker(latents, cfg.shrinkage))
+            degrees.append(min(cfg.groups, len(rows)) - 1)
             variances.append(jackknife_variance(latents, fits[-1], cfg.groups, generator, cfg.shrinkage))
             sizes.append(int(np.sum(groups == label)))
         if not fits:
             raise TooFewSamples(
-                f"No class has {cfg.minimum} training samples.", "Set viv's minimum lower, or give more latents."
+                f"No class has {max(cfg.minimum, least)} training samples.",
+                "Give more latents, or set viv's minimum lower or shrinkage (0.1, say).",
             )
         error = np.sqrt(np.sum(variances)) / len(fits)
+        half = student.ppf(0.975, degrees_of_freedom(np.array(variances), np.array(degrees))) * error
         given = labels is not None
         n = sum(min(size, cfg.per_class) for size in sizes)
         protocol = {
             "latents": "posterior mean, normalised by training statistics", "split": "train",
-            "condition": "class" if given else "none", "covariance": "Kronecker, maximum likelihood",
+            "condition": "class" if given else "none",
+            "covariance": "Kronecker, maximum likelihood, scaled to the total variance",
         }  # fmt: skip
         detail = {"classes": len(fits), "skipped_classes": skipped}
         name = "viv" if given else "viv_unconditional"
@@ -243,9 +269,9 @@ class VIV(Metric):
         dimension = int(np.prod(inputs.train.shape))
         scores = [
             self.score(
-                name, value * factor, "lower", n, seed=seed, low=(value - NORMAL_QUANTILE * error) * factor,
-                high=(value + NORMAL_QUANTILE * error) * factor,
-                interval="95% normal, jackknife over groups of samples", protocol={**protocol, "over dimensions": kind},
+                name, value * factor, "lower", n, seed=seed, low=(value - half) * factor, high=(value + half) * factor,
+                interval="95% by Student's t, jackknife over groups of samples",
+                protocol={**protocol, "over dimensions": kind},
                 detail={**detail, **({} if kind == "mean" else {"variant": kind})},
             )
             for kind, factor in (("mean", 1.0), ("sum", float(dimension)))

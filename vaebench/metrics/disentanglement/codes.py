@@ -11,13 +11,13 @@ Disentanglement scores want one vector of codes an image. What a code is decides
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy.sparse.linalg import eigsh
 
 from vaebench.core.errors import DataError, NumericalError, TooFewSamples
-from vaebench.metrics.base import LatentSplit, MetricInputs
+from vaebench.metrics.base import SPLITS, MetricInputs, SplitName
 from vaebench.metrics.fidelity.statistics import RunningStatistics
 
 Vectorisation = Literal["pooled", "flattened", "pca", "position"]
@@ -46,16 +46,15 @@ def vectorise(inputs: MetricInputs, how: Vectorisation, samples: int, components
     Args:
         inputs: the latents.
         how: see the module.
-        samples: rows of each split at most, from its beginning.
+        samples: rows of each split at most, see `MetricInputs.rows`.
         components: of ``pca``.
 
     Raises:
         TooFewSamples: not more training samples than components.
         NumericalError: latents that are not finite, or without any variation.
     """
-    splits = (inputs.train, inputs.validation, inputs.test)
     if how == "position":
-        flat = [_map(inputs, split, samples, lambda block: block.reshape(*block.shape[:2], -1)) for split in splits]
+        flat = [_map(inputs, split, samples, lambda block: block.reshape(*block.shape[:2], -1)) for split in SPLITS]
         for position in range(flat[0].shape[2]):
             yield Codes(*(part[:, :, position] for part in flat))
         return
@@ -63,44 +62,55 @@ def vectorise(inputs: MetricInputs, how: Vectorisation, samples: int, components
     if how == "pooled":
         transform = lambda block: block.mean((2, 3))  # noqa: E731
     elif how == "pca":
-        mean, directions = principal_directions(inputs, samples, components)
+        mean, directions, _ = principal_directions(inputs, samples, components)
         transform = lambda block: (block.reshape(len(block), -1) - mean) @ directions  # noqa: E731
-    codes = Codes(*(_map(inputs, split, samples, transform) for split in splits))
+    codes = Codes(*(_map(inputs, split, samples, transform) for split in SPLITS))
     if not np.any(codes.train.std(0) > 0):
         raise NumericalError("The latents are constant: no code tells anything.", "Check the tokenizer.")
     yield codes
 
 
 def _map(
-    inputs: MetricInputs, split: LatentSplit, samples: int, transform: Callable[[np.ndarray], np.ndarray]
+    inputs: MetricInputs, split: SplitName, samples: int, transform: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    rows = np.arange(min(len(split), samples))
-    return np.concatenate([transform(block) for block in inputs.blocks(split, rows)]).astype(np.float32)
+    blocks = inputs.blocks(getattr(inputs, split), inputs.rows(split, samples))
+    return np.concatenate([transform(block) for block in blocks]).astype(np.float32)
 
 
-def principal_directions(inputs: MetricInputs, samples: int, components: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean (D,) and leading principal directions (D, components) of flattened normalised training latents.
+class Principal(NamedTuple):
+    """Mean (D,), leading principal directions (D, components), and the share of all variance that lies along them."""
+
+    mean: np.ndarray
+    directions: np.ndarray
+    explained: float
+
+
+def principal_directions(inputs: MetricInputs, samples: int, components: int) -> Principal:
+    """Principal directions of flattened normalised training latents.
 
     The sign of a direction is fixed by its largest entry, so that a code does not flip between machines. Several
     metrics ask for the same ones, which are computed once.
     """
-    rows = np.arange(min(len(inputs.train), samples))
+    rows = inputs.rows("train", samples)
     dimension = int(np.prod(inputs.train.shape))
     components = min(components, dimension)
     if len(rows) <= components:
         raise TooFewSamples(f"{components} principal components need more than {len(rows)} training samples.")
     key = ("principal directions", len(rows), components)
     if key in inputs.kept:
-        found: tuple[np.ndarray, np.ndarray] = inputs.kept[key]
-        return found
+        kept: Principal = inputs.kept[key]
+        return kept
     running = RunningStatistics(dimension)
     for block in inputs.blocks(inputs.train, rows):
         running.update(block.reshape(len(block), -1))
     moments = running.result()
     leading = leading_vectors(moments.covariance, components)
     signs = np.sign(leading[np.abs(leading).argmax(0), np.arange(components)])
-    inputs.kept[key] = moments.mean, leading * signs
-    return moments.mean, leading * signs
+    total = np.trace(moments.covariance)
+    along = np.sum(leading * (moments.covariance @ leading))
+    found = Principal(moments.mean, leading * signs, float(along / total) if total > 0 else 0.0)
+    inputs.kept[key] = found
+    return found
 
 
 def leading_vectors(symmetric: np.ndarray, count: int) -> np.ndarray:
@@ -124,6 +134,7 @@ class Targets:
         names: of the columns. values: int64 (n, K) per split, values 0 .. of each column.
         excluded: name -> why a column is left out.
         continuous: name -> values (n,) in the test split, of those left out because they are continuous.
+        drawn: what the protocol says of the rows, see `MetricInputs.drawn`.
     """
 
     kind: str
@@ -133,6 +144,7 @@ class Targets:
     test: np.ndarray
     excluded: dict[str, str]
     continuous: Mapping[str, np.ndarray] = field(default_factory=dict)
+    drawn: Mapping[str, str] = field(default_factory=dict)
 
     def sizes(self) -> np.ndarray:
         """Number of values of each column."""
@@ -146,11 +158,11 @@ def targets(inputs: MetricInputs, samples: int) -> Targets:
         DataError: the data set has neither, or none that varies.
     """
     kind = "factors" if "factors" in inputs.available else "attributes"
-    columns = [getattr(split, kind) for split in (inputs.train, inputs.validation, inputs.test)]
-    if any(column is None for column in columns):
+    columns = {split: getattr(getattr(inputs, split), kind) for split in SPLITS}
+    if any(column is None for column in columns.values()):
         raise DataError("These data have neither factors nor attributes.", "Leave disentanglement scores out.")
     names = [f.name for f in inputs.info.factors] if kind == "factors" else list(inputs.info.attributes)
-    parts = [np.asarray(column[:samples], np.int64) for column in columns]
+    parts = [np.asarray(column[inputs.rows(split, samples)], np.int64) for split, column in columns.items()]
     excluded = exclusions(parts[0], names)
     kept = [k for k, name in enumerate(names) if name not in excluded]
     if not kept:
@@ -161,7 +173,8 @@ def targets(inputs: MetricInputs, samples: int) -> Targets:
     continuous = {
         name: parts[2][:, k] for k, name in enumerate(names) if name in excluded and np.ptp(parts[0][:, k]) > 0
     }
-    return Targets(kind, tuple(names[k] for k in kept), train, validation, test, excluded, continuous)
+    drawn = inputs.drawn(samples, *SPLITS)
+    return Targets(kind, tuple(names[k] for k in kept), train, validation, test, excluded, continuous, drawn)
 
 
 def exclusions(values: np.ndarray, names: list[str]) -> dict[str, str]:

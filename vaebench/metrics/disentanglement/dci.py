@@ -93,7 +93,7 @@ class DCI(CodesMetric):
     """Disentanglement, completeness, informativeness."""
 
     name = "dci"
-    version = 2
+    version = 3
     summary = "disentanglement, completeness and informativeness from importances (Eastwood and Williams 2018)"
     Config = DCIConfig
 

@@ -2,17 +2,18 @@
 
 Codes are standardised by the training split; one multinomial logistic regression (L2, C = 1) per factor; the macro mean
 over values of the one-against-rest area under the ROC curve on the test split; then the mean over factors. Values that
-either split lacks are left out and counted.
+either split lacks, and factors of one value in the test split, are left out and counted.
 """
 
 import numpy as np
 from pydantic import Field
 from scipy.stats import rankdata
 
+from vaebench.core.errors import DataError
 from vaebench.core.seeds import numpy_generator
 from vaebench.metrics.disentanglement.codes import Codes, Targets, Vectorisation
 from vaebench.metrics.disentanglement.scores import CodesConfig, CodesMetric, Number
-from vaebench.metrics.intervals import resample_counts
+from vaebench.metrics.intervals import centred, resample_counts
 from vaebench.metrics.separability.softmax import fit_softmax
 
 
@@ -39,6 +40,12 @@ def weighted_areas(margins: np.ndarray, labels: np.ndarray, weights: np.ndarray)
     return found
 
 
+def _known_mean(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean of what is not NaN; NaN where nothing is."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.nansum(values, axis) / np.sum(~np.isnan(values), axis))
+
+
 class ExplicitnessConfig(CodesConfig):
     """As `CodesConfig`. ``c``: inverse penalty, 1 as published. ``resamples``: of the bootstrap."""
 
@@ -51,6 +58,7 @@ class Explicitness(CodesMetric):
     """Explicitness."""
 
     name = "explicitness"
+    version = 2
     summary = "area under ROC of linear classifiers for the values of factors (Ridgeway and Mozer 2018)"
     Config = ExplicitnessConfig
 
@@ -59,7 +67,8 @@ class Explicitness(CodesMetric):
         scale = np.divide(1, std, out=np.zeros_like(std), where=std > 0)
         train, test = (codes.train - mean) * scale, (codes.test - mean) * scale
         weights = resample_counts(len(test), self.config.resamples, numpy_generator(seed, self.name, "bootstrap"))
-        per_factor, drawn, dropped = {}, [], 0
+        per_factor: dict[str, float] = {}
+        drawn, dropped = [], 0
         for k, name in enumerate(found.names):
             values, labels = np.unique(found.train[:, k], return_inverse=True)
             fitted = fit_softmax(train, labels, len(values), self.config.c)
@@ -67,12 +76,20 @@ class Explicitness(CodesMetric):
             truth = np.searchsorted(values, found.test[:, k])
             truth = np.where(np.isin(found.test[:, k], values), truth, -1)
             own = areas(margins, truth)
+            if np.isnan(own).all():
+                continue
             dropped += int(np.isnan(own).sum())
             per_factor[name] = float(np.nanmean(own))
-            drawn.append(np.nanmean(weighted_areas(margins, truth, weights), axis=1))
+            drawn.append(_known_mean(weighted_areas(margins, truth, weights), 1))
+        if not per_factor:
+            raise DataError("No factor has two values that training knows in the test split.", "Give more images.")
         value = float(np.mean(list(per_factor.values())))
-        spread = np.mean(drawn, axis=0)
-        low, high = np.quantile(spread - spread.mean() + value, [0.025, 0.975])
-        detail = {"per_factor": per_factor, "values_without_test_images": dropped, "baseline": 0.5}
+        low, high = centred(value, _known_mean(np.array(drawn), 0))
+        detail = {
+            "per_factor": per_factor,
+            "values_without_test_images": dropped,
+            "factors_of_one_test_value": len(found.names) - len(per_factor),
+            "baseline": 0.5,
+        }
         interval = "95% bootstrap over test images, classifiers fixed, centred"
-        return [Number("explicitness", value, len(test), float(low), float(high), interval, {"split": "test"}, detail)]
+        return [Number("explicitness", value, len(test), low, high, interval, {"split": "test"}, detail)]

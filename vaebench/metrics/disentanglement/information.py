@@ -176,12 +176,18 @@ def bias(bins: int, values: np.ndarray, n: int) -> np.ndarray:
     return np.asarray((bins - 1) * (values - 1) / (2 * n))
 
 
-def neighbour_information(codes: np.ndarray, factor: np.ndarray, neighbours: int = 10) -> np.ndarray:
+def neighbour_information(
+    codes: np.ndarray, factor: np.ndarray, generator: np.random.Generator, neighbours: int = 10
+) -> np.ndarray:
     """Mutual information in nats of continuous codes (n, D) with a discrete factor (n,), nearest-neighbour estimate.
 
     psi(n) + <psi(k)> - <psi(n_value)> - <psi(m)>, m the number of samples (of any value) nearer than the k-th neighbour
     of the same value, itself included (Ross 2014); k shrinks for rare values, and values seen once are left out. One
     code is a line, so neighbours are found by sorting. Negative estimates become 0.
+
+    Equal values of a code have no nearest among them. So every code is scaled to a standard deviation of 1 and gets
+    normal noise from ``generator``, 1e-10 times its mean size or 1, whichever is more (Kraskov et al. 2004, and
+    scikit-learn).
 
     Raises:
         TooFewSamples: no value occurs twice.
@@ -194,6 +200,9 @@ def neighbour_information(codes: np.ndarray, factor: np.ndarray, neighbours: int
     n, width = codes.shape
     of_value = counts[factor]
     k = np.minimum(neighbours, of_value - 1)
+    std = codes.std(0)
+    codes = codes / np.where(std > 0, std, 1)
+    codes += 1e-10 * np.maximum(1, np.abs(codes).mean(0)) * generator.standard_normal(codes.shape)
     found = np.empty(width)
     for j in range(width):
         code = codes[:, j]

@@ -78,6 +78,7 @@ class CodesMetric(Metric):
             "vectorisation": how,
             "targets": found.kind,
             "names": list(found.names),
+            **found.drawn,
             **first.protocol,
         }
         detail: dict[str, Any] = {"vectorisation": how, "excluded": found.excluded, **first.detail}
@@ -85,6 +86,7 @@ class CodesMetric(Metric):
         if len(parts) > 1:
             values = [part.value for part in parts]
             detail = {"vectorisation": how, "excluded": found.excluded, "best_position": int(np.argmax(values))}
+            detail |= next(({"note": part.detail["note"]} for part in parts if "note" in part.detail), {})
             bounds = [(part.low, part.high) for part in parts]
             known = all(a is not None and b is not None for a, b in bounds)
             low, high = np.mean(np.array(bounds, float), 0) if known else (None, None)
@@ -126,11 +128,14 @@ class _Counted(CodesMetric):
         self, metric: str, statistic: Callable[[np.ndarray, np.ndarray], float], known: Information, n: int,
         detail: Mapping[str, Any],
     ) -> Number:  # fmt: skip
-        """A statistic of information and entropies, with its jackknife interval."""
+        """A statistic of information and entropies, with its jackknife interval if it is defined without each group."""
         value = statistic(known.values, known.entropies)
         pairs = zip(known.without, known.entropies_without, strict=True)
-        error = jackknife_error(np.array([statistic(*pair) for pair in pairs]))
-        half = half_width(error, self.config.groups)
+        without = np.array([statistic(*pair) for pair in pairs])
+        if np.isnan(without).any():
+            note = f"no interval: a factor is constant without one of {self.config.groups} groups of samples"
+            return Number(metric, value, n, protocol={"split": "train"}, detail={**detail, "note": note})
+        half = half_width(jackknife_error(without), self.config.groups)
         interval = "95% by Student's t, jackknife over groups of samples"
         return Number(metric, value, n, value - half, value + half, interval, {"split": "train"}, detail)
 
@@ -139,7 +144,7 @@ class MIG(_Counted):
     """Mutual information gap."""
 
     name = "mig"
-    version = 2
+    version = 3
     summary = "gap between the two codes that know most of a factor (Chen et al. 2018)"
 
     def of_codes(self, codes: Codes, found: Targets, seed: int) -> list[Number]:
@@ -152,14 +157,18 @@ class MIG(_Counted):
             "per_factor": dict(zip(found.names, np.round(gap.per_factor, 6).tolist(), strict=True)),
             "counting_bias": float(chance.mean()),
         }
-        return [self.number("mig", lambda m, h: mig(m, h).value, known, len(codes.train), detail)]
+        return [
+            self.number(
+                "mig", lambda m, h: mig(m, h).value if np.all(h > 0) else np.nan, known, len(codes.train), detail
+            )
+        ]
 
 
 class Modularity(_Counted):
     """Modularity."""
 
     name = "modularity"
-    version = 2
+    version = 3
     summary = "whether a code knows of one factor only (Ridgeway and Mozer 2018)"
 
     def of_codes(self, codes: Codes, found: Targets, seed: int) -> list[Number]:
@@ -193,7 +202,7 @@ class InfoMECMetric(CodesMetric):
     """InfoM, InfoC and InfoE."""
 
     name = "infomec"
-    version = 2
+    version = 3
     summary = "modularity, compactness and explicitness by nearest-neighbour information (Hsu et al. 2023)"
     Config = InfoMECConfig
 
@@ -208,8 +217,10 @@ class InfoMECMetric(CodesMetric):
 
         def both(rows: np.ndarray) -> tuple[float, float]:
             columns = [
-                neighbour_information(train[rows], found.train[rows, k], cfg.neighbours)
-                for k in range(len(found.names))
+                neighbour_information(
+                    train[rows], found.train[rows, k], numpy_generator(seed, self.name, "ties", name), cfg.neighbours
+                )
+                for k, name in enumerate(found.names)
             ]
             entropies = []
             for column in found.train[rows].T:
@@ -221,15 +232,20 @@ class InfoMECMetric(CodesMetric):
         n = len(train)
         values = both(np.arange(n))
         member = numpy_generator(seed, self.name, "groups").permutation(n) % cfg.groups
-        # Estimates from a G-th of the samples have about G times the variance of that from all.
-        repeats = np.array([both(np.flatnonzero(member == group)) for group in range(cfg.groups)])
-        errors = repeats.std(0, ddof=1) / np.sqrt(cfg.groups)
-        halves = [half_width(error, cfg.groups) for error in errors]
-        interval = "95% by Student's t, from the spread over disjoint groups of samples"
-        detail = {"active": int(active.sum()), "width": codes.width}
+        parts = [np.flatnonzero(member == group) for group in range(cfg.groups)]
+        detail: dict[str, Any] = {"active": int(active.sum()), "width": codes.width}
+        bounds, interval = np.full((2, 2), None), None
+        if any(np.ptp(column) == 0 for rows in parts for column in found.train[rows].T):
+            detail["note"] = f"no interval: a factor is constant in one of {cfg.groups} groups of samples"
+        else:
+            # Estimates from a G-th of the samples have about G times the variance of that from all.
+            errors = np.std([both(rows) for rows in parts], axis=0, ddof=1) / np.sqrt(cfg.groups)
+            halves = [half_width(error, cfg.groups) for error in errors]
+            bounds = np.stack([np.subtract(values, halves), np.add(values, halves)], 1)
+            interval = "95% by Student's t, from the spread over disjoint groups of samples"
         numbers = [
-            Number(name, value, n, value - half, value + half, interval, {"split": "train"}, detail)
-            for name, value, half in zip(("infom", "infoc"), values, halves, strict=True)
+            Number(name, value, n, low, high, interval, {"split": "train"}, detail)
+            for name, value, (low, high) in zip(("infom", "infoc"), values, bounds.tolist(), strict=True)
         ]
         return [*numbers, self._explicitness(codes, found, seed)]
 
@@ -265,6 +281,7 @@ class SAP(CodesMetric):
     """Separated attribute predictability; of factors that are continuous, by squared correlation, as "sap_r2"."""
 
     name = "sap"
+    version = 2
     summary = "gap between the two codes that predict a factor best (Kumar et al. 2018)"
     Config = SAPConfig
 

@@ -5,6 +5,7 @@ ones alike, so that its own errors fall on both sides. It reads what its feature
 on real images are left out.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,8 +93,8 @@ class Shift:
 
     Attributes:
         value: the mean over attributes, or over pairs of them.
-        low, high: 95% basic bootstrap over both sets.
-        floor: what the value would be on average if both sets had one law, by the normal approximation.
+        low, high: 95% bias-centred bootstrap over both sets, of the value that sets of these sizes have on average.
+        floor: what the value would be on average if both sets had one law: its mean over random splits of both.
         per_item: signed differences (A,), or (A, A) for pairs.
     """
 
@@ -112,39 +113,62 @@ def attribute_shifts(
     The first is mean_a |p_a - q_a| of the shares of images that show an attribute; the second the mean of |phi - phi'|
     over pairs, with phi the correlation of two attributes (0 where one of them never or always shows).
 
+    An absolute difference of samples is larger on average than that of the laws, and does not vanish where the laws are
+    equal. The interval, quantiles of bootstrap draws less their mean plus the value, is about the average at these
+    sizes, not about the laws; the floor shows what of it is chance: both sets pooled and split again at random, with
+    the same sizes.
+
+    Args:
+        generated, real: what the images show.
+        generator: source of the draws.
+        resamples: bootstrap draws behind the intervals, and as many splits behind the floors.
+
     Raises:
         TooFewSamples: fewer than two images on a side, or fewer than two attributes.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 10 (bias) and 15 (permutations).
     """
     if min(len(generated), len(real)) < 2 or generated.shape[1] < 2:
         raise TooFewSamples("Shifts of attributes need two images on either side and two attributes.")
-    pairs = np.triu_indices(generated.shape[1], 1)
-    draws = np.empty((resamples, 2))
-    counts = [resample_counts(len(side), resamples, generator) for side in (generated, real)]
     sides = [side.astype(np.float32) for side in (generated, real)]
-    rates, phis = zip(*(_moments(side, np.ones(len(side), np.float32)) for side in sides), strict=True)
+    sizes = (len(generated), len(real))
+    differences = _differences([side.T @ side for side in sides], sizes)
+    draws, splits = np.empty((resamples, 2)), np.empty((resamples, 2))
+    counts = [resample_counts(size, resamples, generator).astype(np.float32) for size in sizes]
     for i in range(resamples):
-        (p, f), (q, g) = (_moments(side, count[i]) for side, count in zip(sides, counts, strict=True))
-        draws[i] = np.abs(p - q).mean(), np.abs(f - g)[pairs].mean()
-    sizes = 1 / len(generated) + 1 / len(real)
-    half_normal = np.sqrt(2 / np.pi * sizes)
-    pooled = (rates[0] * len(generated) + rates[1] * len(real)) / (len(generated) + len(real))
-    floors = (half_normal * np.sqrt(pooled * (1 - pooled)).mean(), half_normal * (1 - phis[1][pairs] ** 2).mean())
-    differences = (rates[0] - rates[1], phis[0] - phis[1])
-    values = (np.abs(differences[0]).mean(), np.abs(differences[1][pairs]).mean())
+        resampled = [side.T @ (side * count[i, :, None]) for side, count in zip(sides, counts, strict=True)]
+        draws[i] = _means(_differences(resampled, sizes))
+    pooled = np.concatenate(sides)
+    total = pooled.T @ pooled
+    for i in range(resamples):
+        part = pooled[generator.choice(len(pooled), sizes[0], replace=False, shuffle=False)]
+        first = part.T @ part
+        splits[i] = _means(_differences([first, total - first], sizes))
     found = []
-    for value, drawn, floor, difference in zip(values, draws.T, floors, differences, strict=True):
-        # A mean of absolute values is larger on resamples than on the sample; the basic bootstrap takes that back.
-        low, high = 2 * value - np.quantile(drawn, [0.975, 0.025])
-        found.append(Shift(float(value), max(float(low), 0.0), float(high), float(floor), difference))
+    for difference, value, drawn, split in zip(differences, _means(differences), draws.T, splits.T, strict=True):
+        low, high = np.quantile(drawn, [0.025, 0.975]) + value - drawn.mean()
+        found.append(Shift(value, max(float(low), 0.0), float(high), float(split.mean()), difference))
     return found[0], found[1]
 
 
-def _moments(shown: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shares (A,) and correlations (A, A) of weighted 0/1 columns (n, A)."""
-    weighted = shown * (weights / weights.sum())[:, None]
-    share = weighted.sum(0, dtype=np.float64)
-    covariance = (shown.T @ weighted).astype(np.float64) - np.outer(share, share)
-    std = np.sqrt(np.maximum(np.diag(covariance), 0))
-    dead = std < 1e-4
-    scale = np.divide(1, std, out=np.zeros_like(std), where=~dead)
-    return share, covariance * np.outer(scale, scale)
+def _differences(shown: Sequence[np.ndarray], sizes: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Differences of shares (A,) and of correlations (A, A) from how many images of a side show two attributes (A, A).
+
+    Such counts are exact in float32 up to 2^24.
+    """
+    (p, f), (q, g) = (_moments(both.astype(np.float64) / n) for both, n in zip(shown, sizes, strict=True))
+    return p - q, f - g
+
+
+def _moments(both: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Shares (A,) and correlations (A, A) of attributes from the shares of images that show both of two (A, A)."""
+    share = np.diag(both)
+    std = np.sqrt(share * (1 - share))
+    scale = np.divide(1, std, out=np.zeros_like(std), where=std > 0)
+    return share, (both - np.outer(share, share)) * np.outer(scale, scale)
+
+
+def _means(differences: tuple[np.ndarray, np.ndarray]) -> tuple[float, float]:
+    """Mean absolute difference over attributes, and over pairs of them."""
+    shares, correlations = differences
+    return float(np.abs(shares).mean()), float(np.abs(correlations[np.triu_indices(len(shares), 1)]).mean())

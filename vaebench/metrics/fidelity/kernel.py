@@ -15,9 +15,10 @@ class KernelDistance:
 
     Attributes:
         value: unbiased estimate from all samples; may be slightly negative when the sets are alike.
-        subset_values: the same estimate from random subsets, (subsets,); their mean is what torch-fidelity reports.
+        subset_values: the same estimate from random subsets, (subsets,); of sides of one size their mean is what
+            torch-fidelity reports.
         standard_error: of ``value``, from the spread of the subsets.
-        subset_size: samples per side in a subset.
+        subset_size: samples of the smaller side in a subset.
     """
 
     value: float
@@ -46,13 +47,15 @@ def kernel_distance(
         generated, reference: features (n, d) and (m, d).
         generator: draws the subsets (and the samples, where there are more than ``max_samples``).
         subsets: number of subsets that give the standard error.
-        subset_size: samples of a subset per side, drawn without replacement; default the smaller of 1,000 and half of
-            the smaller side.
+        subset_size: samples of a subset from the smaller side, drawn without replacement; default the smaller of 1,000
+            and half of them. Of the larger side a subset takes the same share.
         max_samples: of a larger side, so many are drawn at random.
 
     Returns:
         The distance; the standard error is s sqrt(q / (1 - q)) for the standard deviation s of subsets that take the
-        share q of the smaller side (variance of sampling without replacement, scaled to all samples), NaN for q = 1.
+        share q of either side (variance of sampling without replacement, scaled to all samples), NaN for q = 1. That is
+        of the part of MMD² that is linear in the samples; where the two laws are equal this part vanishes and the error
+        is too large, by up to sqrt((1 + q) / q).
 
     Raises:
         TooFewSamples: a side or a subset of fewer than 2, or a subset larger than a side.
@@ -68,12 +71,13 @@ def kernel_distance(
     size = min(1000, max(smaller // 2, 2)) if subset_size is None else subset_size
     if smaller < 2 or not 2 <= size <= smaller:
         raise TooFewSamples(f"KID with subsets of {size} needs at least 2 and {size} samples a side, got {smaller}.")
-    chosen = [_indicators(len(features), size, subsets, generator) for features in sides]
-    values = subset_distances(sides[0], sides[1], chosen[0], chosen[1])
     share = size / smaller
-    spread = float(np.std(values[1:], ddof=1)) if subsets > 1 and share < 1 else float("nan")
-    error = spread * np.sqrt(share / (1.0 - share)) if share < 1 else float("nan")
-    return KernelDistance(float(values[0]), values[1:], float(error), size)
+    # One share of both sides: by another one the larger side's variance would be scaled wrongly.
+    chosen = [_indicators(len(features), round(share * len(features)), subsets, generator) for features in sides]
+    values = subset_distances(sides[0], sides[1], chosen[0], chosen[1])
+    known = subsets > 1 and share < 1
+    error = float(np.std(values[1:], ddof=1) * np.sqrt(share / (1 - share))) if known else float("nan")
+    return KernelDistance(float(values[0]), values[1:], error, size)
 
 
 def _indicators(n: int, size: int, subsets: int, generator: np.random.Generator) -> np.ndarray:

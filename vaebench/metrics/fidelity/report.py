@@ -116,7 +116,7 @@ def kid(
     if np.isfinite(found.standard_error):
         half = NORMAL_QUANTILE * found.standard_error
         low, high = found.value - half, found.value + half
-    interval = "95% normal over samples, from the spread of subsets" if low is not None else None
+    interval = "95% normal over samples, from subsets of one share of either side" if low is not None else None
     settings = {"kernel": "(x.y/d + 1)^3", "subsets": len(found.subset_values), "subset_size": found.subset_size}
     return [Result("kid", found.value, "lower", low, high, interval, len(generated), len(reference), settings)]
 

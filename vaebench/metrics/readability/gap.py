@@ -15,6 +15,7 @@ from pydantic import Field
 
 from vaebench.core.scores import Score
 from vaebench.core.seeds import numpy_generator, seed_of
+from vaebench.metrics.intervals import centred
 from vaebench.metrics.probing.metrics import (
     average_precision,
     balanced_accuracy,
@@ -27,7 +28,6 @@ from vaebench.metrics.readability.vectors import (
     Attributes,
     ReadabilityConfig,
     Vectors,
-    centred,
     linear_probe,
     log_loss,
 )

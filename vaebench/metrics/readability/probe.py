@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vaebench.core.scores import Score
 from vaebench.core.seeds import numpy_generator
-from vaebench.metrics.base import LatentSplit, Metric, MetricInputs
+from vaebench.metrics.base import SPLITS, Metric, MetricInputs, SplitName
 from vaebench.metrics.probing.features import Vectorisation
 from vaebench.metrics.probing.probe import ProbeConfig, ProbeResult, probe
 from vaebench.metrics.readability.vectors import LATENTS, ReadabilityConfig, device_of, usable
@@ -38,6 +38,7 @@ class AttributeProbe(Metric):
     """Macro-F1, average precision, balanced accuracy and top-k recall of linear probes, by vectorisation."""
 
     name = "attribute-probe"
+    version = 2
     summary = "linear probes of attributes on latents (Send-VAE): F1, AP, balanced accuracy, top-5 recall"
     needs = frozenset({"attributes"})
     Config = AttributeProbeConfig
@@ -45,9 +46,7 @@ class AttributeProbe(Metric):
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg = self.config
         usable(inputs, cfg.samples)  # says what is wrong with the attributes before anything is fitted
-        train, validation, test = (
-            _rows(split, cfg.samples) for split in (inputs.train, inputs.validation, inputs.test)
-        )
+        train, validation, test = (_rows(inputs, split, cfg.samples) for split in SPLITS)
         found: list[Score] = []
         for how in cfg.vectorisations:
             settings = ProbeConfig(
@@ -59,10 +58,10 @@ class AttributeProbe(Metric):
                 attributes=inputs.info.attributes, attribute_level=inputs.info.attribute_level or "image",
                 device=device_of(inputs),
             )  # fmt: skip
-            found += self._scores(result, how, seed)
+            found += self._scores(result, how, seed, inputs.drawn(cfg.samples, *SPLITS))
         return found
 
-    def _scores(self, result: ProbeResult, how: str, seed: int) -> list[Score]:
+    def _scores(self, result: ProbeResult, how: str, seed: int, drawn: dict[str, str]) -> list[Score]:
         protocol = {
             "latents": LATENTS,
             "vectorisation": how,
@@ -71,6 +70,7 @@ class AttributeProbe(Metric):
             "attributes": list(result.attributes),
             "attribute_level": result.attribute_level,
             **dict(zip(("train_samples", "validation_samples", "test_samples"), result.samples, strict=True)),
+            **drawn,
         }
         scores = []
         for metric, outcome in result.metrics.items():
@@ -90,8 +90,5 @@ class AttributeProbe(Metric):
         return scores
 
 
-def _rows(split: LatentSplit, samples: int) -> tuple:
-    assert split.attributes is not None  # `usable` has looked
-    if len(split) <= samples:
-        return split.mean, split.attributes
-    return split.mean[:samples], split.attributes[:samples]
+def _rows(inputs: MetricInputs, split: SplitName, samples: int) -> tuple:
+    return inputs.means(split, samples), getattr(inputs, split).attributes[inputs.rows(split, samples)]

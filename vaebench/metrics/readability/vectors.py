@@ -9,7 +9,7 @@ Vectors are those of `vaebench.metrics.probing.features`, standardised on the tr
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -20,7 +20,7 @@ from scipy.stats import t as student
 from vaebench.core.config import Config
 from vaebench.core.errors import DataError, NumericalError, TooFewSamples
 from vaebench.core.scores import Score
-from vaebench.metrics.base import LatentSplit, Metric, MetricInputs
+from vaebench.metrics.base import SPLITS, Metric, MetricInputs, SplitName
 from vaebench.metrics.disentanglement.information import jackknife_error
 from vaebench.metrics.probing.features import Vectorisation, fit_features
 from vaebench.metrics.probing.logistic import fit_logistic
@@ -72,6 +72,7 @@ class Attributes:
     Attributes:
         names: of the A columns. train, validation, test: uint8 (n, A).
         excluded: name -> why it was left out. level: "image", or "class" where all images of a class share theirs.
+        drawn: what the protocol says of the rows, see `MetricInputs.drawn`.
     """
 
     names: tuple[str, ...]
@@ -80,6 +81,7 @@ class Attributes:
     test: np.ndarray
     excluded: dict[str, str]
     level: str
+    drawn: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,11 @@ def usable(inputs: MetricInputs, samples: int) -> Attributes:
         DataError: a split without attributes, values other than 0 and 1, or no attribute with both values in each.
         TooFewSamples: an empty split.
     """
-    splits = {name: getattr(inputs, name) for name in ("train", "validation", "test")}
-    columns = {name: _columns(split, name, samples) for name, split in splits.items()}
+    columns = {name: _columns(inputs, name, samples) for name in SPLITS}
     names = inputs.info.attributes
-    for name, y in columns.items():
+    for split, y in columns.items():
         if y.shape[1] != len(names):
-            raise DataError(f"The {name} split has {y.shape[1]} attributes and {len(names)} names of them.")
+            raise DataError(f"The {split} split has {y.shape[1]} attributes and {len(names)} names of them.")
     excluded: dict[str, str] = {}
     for split, y in columns.items():
         for attribute in np.flatnonzero(y.min(0) == y.max(0)):
@@ -133,13 +134,15 @@ def usable(inputs: MetricInputs, samples: int) -> Attributes:
         raise DataError(f"No attribute can be read: {reasons}.", "Use larger splits or other attributes.")
     train, validation, test = (y[:, kept] for y in columns.values())
     level = inputs.info.attribute_level or "image"
-    return Attributes(tuple(names[a] for a in kept), train, validation, test, excluded, level)
+    drawn = inputs.drawn(samples, *SPLITS)
+    return Attributes(tuple(names[a] for a in kept), train, validation, test, excluded, level, drawn)
 
 
-def _columns(split: LatentSplit, name: str, samples: int) -> np.ndarray:
-    if split.attributes is None:
+def _columns(inputs: MetricInputs, name: SplitName, samples: int) -> np.ndarray:
+    attributes = getattr(inputs, name).attributes
+    if attributes is None:
         raise DataError(f"The {name} split has no attributes.")
-    y = np.asarray(split.attributes[:samples])
+    y = np.asarray(attributes[inputs.rows(name, samples)])
     if not len(y):
         raise TooFewSamples(f"The {name} split is empty.")
     if not np.isin(y, (0, 1)).all():
@@ -154,7 +157,7 @@ def vectors(inputs: MetricInputs, how: Vectorisation, components: int, samples: 
         NumericalError: NaN, infinity, or no variation at all in the latents.
         TooFewSamples: fewer than two training rows, or not more than components.
     """
-    means = [split.mean[:samples] for split in (inputs.train, inputs.validation, inputs.test)]
+    means = [inputs.means(split, samples) for split in SPLITS]
     device = device_of(inputs)
     features = fit_features(means[0], how, components, device)
     parts = [features.rows(mean, device).to_tensor(torch.float32).cpu().numpy() for mean in means]
@@ -192,6 +195,7 @@ def linear_probe(x: Vectors, y: Attributes, config: ReadabilityConfig, device: s
 class AttributeMetric(Metric):
     """A metric of vectors and attributes. Subclasses write ``of_vectors``: the scores of one vectorisation."""
 
+    version = 2
     needs = frozenset({"attributes"})
     Config = VectorsConfig
 
@@ -231,6 +235,7 @@ class AttributeMetric(Metric):
             "train_samples": len(y.train),
             "validation_samples": len(y.validation),
             "test_samples": len(y.test),
+            **y.drawn,
         }
         notes = {"notes": [CLASS_LEVEL]} if y.level == "class" else {}
         companions = {
@@ -243,12 +248,6 @@ class AttributeMetric(Metric):
             metric, value, direction, n, seed=seed, low=bounds[0], high=bounds[1], interval=interval,
             protocol={**settings, **(protocol or {})}, detail={**companions, **notes, **(detail or {})},
         )  # fmt: skip
-
-
-def centred(value: float, draws: np.ndarray) -> tuple[float, float]:
-    """95% quantiles of bootstrap draws less the bootstrap's bias (their mean minus the value); NaN ones are dropped."""
-    low, high = np.nanquantile(draws, [0.025, 0.975]) + value - np.nanmean(draws)
-    return float(low), float(high)
 
 
 def rounded(matrix: np.ndarray, digits: int = 3) -> list[list[float | None]]:

@@ -13,7 +13,7 @@ from pydantic import Field
 from vaebench.core.config import Config
 from vaebench.core.errors import TooFewSamples
 from vaebench.core.scores import Score
-from vaebench.metrics.base import LatentSplit, Metric, MetricInputs
+from vaebench.metrics.base import SPLITS, Metric, MetricInputs, SplitName
 from vaebench.metrics.diffusability.spatial import area_means
 from vaebench.metrics.separability.neighbours import nearest_neighbours
 from vaebench.metrics.separability.softmax import fit_softmax, log_loss
@@ -32,7 +32,7 @@ class ClassProbeConfig(Config):
         poolings: mean (over positions), grid2 (means of the quarters), flattened.
         cs: inverse penalties to choose from.
         k: neighbours of the classifier that is not linear.
-        samples: training images at most.
+        samples: images of each split at most.
     """
 
     poolings: tuple[str, ...] = ("mean", "flattened")
@@ -45,14 +45,14 @@ class ClassProbe(Metric):
     """Top-1 accuracy of a linear classifier and of k nearest neighbours, on held-out images."""
 
     name = "class-probe"
+    version = 2
     summary = "linear and nearest-neighbour classification of labels from latents"
     needs = frozenset({"labels"})
     Config = ClassProbeConfig
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg = self.config
-        splits = (inputs.train, inputs.validation, inputs.test)
-        labels = [np.asarray(split.labels)[: cfg.samples] for split in splits]
+        labels = [np.asarray(getattr(inputs, split).labels)[inputs.rows(split, cfg.samples)] for split in SPLITS]
         seen, train_labels = np.unique(labels[0], return_inverse=True)
         if len(seen) < 2 or len(train_labels) <= len(seen):
             raise TooFewSamples(f"{len(train_labels)} training images of {len(seen)} classes train no classifier.")
@@ -62,7 +62,7 @@ class ClassProbe(Metric):
         baseline = float(np.mean(known[2] == np.bincount(train_labels).argmax()))
         scores = []
         for pooling in cfg.poolings:
-            x = [_pooled(inputs, split, pooling, cfg.samples) for split in splits]
+            x = [_pooled(inputs, split, pooling, cfg.samples) for split in SPLITS]
             mean, std = x[0].mean(0), x[0].std(0)
             scale = np.divide(1, std, out=np.zeros_like(std), where=std > 1e-6 * np.abs(mean))
             x = [(part - mean) * scale for part in x]
@@ -78,7 +78,7 @@ class ClassProbe(Metric):
             by_neighbours = votes.argmax(1) == known[2]
             protocol = {
                 "latents": "posterior mean, standardised per feature on the training split", "split": "test",
-                "pooling": pooling, "classes": len(seen),
+                "pooling": pooling, "classes": len(seen), **inputs.drawn(cfg.samples, *SPLITS),
             }  # fmt: skip
             detail = {"vectorisation": pooling, "baseline": baseline, "width": x[0].shape[1]}
             for name, values, more in (
@@ -96,6 +96,6 @@ class ClassProbe(Metric):
         return scores
 
 
-def _pooled(inputs: MetricInputs, split: LatentSplit, pooling: str, samples: int) -> np.ndarray:
-    rows = np.arange(min(len(split), samples))
-    return np.concatenate([POOLINGS[pooling](block) for block in inputs.blocks(split, rows)])
+def _pooled(inputs: MetricInputs, split: SplitName, pooling: str, samples: int) -> np.ndarray:
+    blocks = inputs.blocks(getattr(inputs, split), inputs.rows(split, samples))
+    return np.concatenate([POOLINGS[pooling](block) for block in blocks])

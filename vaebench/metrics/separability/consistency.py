@@ -76,7 +76,7 @@ class LNC(Metric):
     """LNC over the foreground, and over the whole image."""
 
     name = "lnc"
-    version = 2
+    version = 3
     summary = (
         "share of nearest latents of the same class (Diffusing in the Right Space); over the foreground with masks"
     )
@@ -85,7 +85,7 @@ class LNC(Metric):
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg, split = self.config, inputs.test
-        rows = np.arange(min(len(split), cfg.samples))
+        rows = inputs.rows("test", cfg.samples)
         assert split.labels is not None
         kinds = {"lnc_whole_image": np.ones((len(rows), *split.shape[1:]), np.float32)}
         if split.masks is not None:
@@ -105,7 +105,7 @@ class LNC(Metric):
             for k in cfg.ks:
                 protocol = {
                     "latents": "posterior mean, normalised by training statistics", "split": "test", "k": k,
-                    "distance": "cosine", "classes": len(np.unique(labels)),
+                    "distance": "cosine", "classes": len(np.unique(labels)), **inputs.drawn(cfg.samples, "test"),
                 }  # fmt: skip
                 detail = {
                     "variant": f"k={k}", "baseline": chance(labels), "ceiling": ceiling(labels, k),

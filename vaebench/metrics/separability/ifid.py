@@ -73,15 +73,17 @@ class IFID(Metric):
     """Fréchet distance of decoded interpolations."""
 
     name = "ifid"
+    version = 2
     summary = "Fréchet distance of decoded interpolations between neighbouring latents (iFID)"
     needs = frozenset({"tokenizer", "images", "fid features"})
     Config = IFIDConfig
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg = self.config
-        rows = np.arange(min(len(inputs.test), cfg.queries))
+        rows = inputs.rows("test", cfg.queries)
         queries = np.asarray(inputs.test.mean[rows], np.float32)
-        bank = np.asarray(inputs.train.mean[: cfg.bank], np.float32).reshape(min(len(inputs.train), cfg.bank), -1)
+        bank = np.asarray(inputs.train.mean[inputs.rows("train", cfg.bank)], np.float32)
+        bank = bank.reshape(len(bank), -1)
         flat, generator = queries.reshape(len(queries), -1), numpy_generator(seed, self.name)
         distance: Literal["cosine", "euclidean"] = "cosine" if cfg.mix == "slerp" else "euclidean"
         found = nearest_neighbours(
@@ -102,7 +104,8 @@ class IFID(Metric):
                 interval=result.interval, detail={"notes": list(result.notes)} if result.notes else {},
                 protocol={
                     "latents": "posterior mean, raw", "split": "test, neighbours from train", "bank": len(bank),
-                    "rounding": "8 bits", **result.settings,
+                    "rounding": "8 bits", **inputs.drawn(cfg.queries, "test"), **inputs.drawn(cfg.bank, "train"),
+                    **result.settings,
                 },
             )
         ]  # fmt: skip

@@ -30,6 +30,6 @@ class Sparsity(Metric):
     needs = frozenset()  # works on any latents; names of what else it could ask for: vaebench.metrics.base.NEEDS
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
-        rows = np.arange(min(self.config.images, len(inputs.test)))
+        rows = inputs.rows("test", self.config.images)
         per_image = np.concatenate([hoyer_sparsity(b.reshape(len(b), -1)) for b in inputs.blocks(inputs.test, rows)])
         return [self.mean_score("example_sparsity", per_image, "none", seed=seed)]

@@ -70,6 +70,20 @@ def test_collapsed_units_are_counted():
     assert found["kl_per_unit"] == pytest.approx(expected, rel=0.05)
 
 
+def test_intervals_hold_shares_of_units_near_the_threshold():
+    """Resamples vary less than the images they are drawn from, and nearly all units fall below the threshold."""
+    mean = np.random.default_rng(0).standard_normal((12, 3, 30, 30))
+    mean *= np.sqrt(0.0102) / mean.std(0, ddof=1)
+    std = np.exp(-0.5 * mean**2 / 100)
+    scores = {score.metric: score for score in ActiveUnits().run(inputs(mean, std), 0)}
+    active, kl = scores["active_units"], scores["kl_per_unit"]
+    assert active.value == 1
+    assert 0 <= active.low <= active.value == active.high
+    assert kl.low < kl.value < kl.high
+    collapsed = scores["collapsed_units"]
+    assert 0 <= collapsed.low <= collapsed.value <= collapsed.high <= 1
+
+
 def test_unusable_latents_are_refused():
     with pytest.raises(NumericalError, match="constant"):
         EffectiveRank().run(inputs(np.ones((10, 2, 2, 2))), 0)

@@ -7,11 +7,17 @@ from hypothesis import strategies as st
 from scipy import integrate
 
 from vaebench.core.errors import NumericalError, TooFewSamples
+from vaebench.core.seeds import numpy_generator
+from vaebench.data.base import DataInfo
+from vaebench.metrics.base import LatentSplit, MetricInputs
 from vaebench.metrics.diffusability.velocity import (
+    VIV,
     Kronecker,
     ambiguity_at,
+    degrees_of_freedom,
     fit_kronecker,
     jackknife_variance,
+    least_samples,
     mixture_ambiguity,
 )
 
@@ -58,6 +64,75 @@ def test_the_fit_finds_the_covariance_and_is_a_maximum_of_likelihood():
         moved = covariance(4, seed + 10) * 0.02
         assert likelihood(fit.channels + moved, fit.positions) < best
         assert likelihood(fit.channels, fit.positions + covariance(5, seed + 20) * 0.02) < best
+
+
+def smooth(count: int, seed: int = 0) -> np.ndarray:
+    """Four channels of variance 1 on 16 positions, from white to nearly constant: no Kronecker product."""
+    apart = np.abs(np.subtract.outer(np.arange(16), np.arange(16)))
+    values = np.random.default_rng(seed).standard_normal((count, 4, 16))
+    roots = [np.linalg.cholesky(correlation**apart) for correlation in (0.0, 0.5, 0.9, 0.99)]
+    return np.stack([values[:, c] @ root.T for c, root in enumerate(roots)], 1)
+
+
+def of_classes(latents: np.ndarray, labels: np.ndarray) -> MetricInputs:
+    split = LatentSplit(latents[..., None].astype(np.float32), labels=labels)
+    d, classes = latents.shape[1], tuple(map(str, range(labels.max() + 1)))
+    return MetricInputs(split, split, split, DataInfo("toy", 8, classes=classes), np.zeros(d), np.ones(d))
+
+
+def test_the_fit_has_the_variance_of_what_it_is_fitted_to():
+    latents = smooth(400)
+    bound = np.pi / 2 * np.sqrt(latents.var(0).mean())
+    for shrinkage in (0.0, 0.2):
+        fit = fit_kronecker(latents, shrinkage)
+        assert np.trace(fit.channels) * np.trace(fit.positions) == pytest.approx(latents.var(0).sum())
+        assert np.trace(fit.positions) == pytest.approx(16)
+        assert fit.ambiguity() <= bound
+    prepared = of_classes(smooth(600), np.arange(600) % 2)
+    scores = {(s.metric, s.detail.get("variant")): s for s in VIV().run(prepared, 0)}
+    assert scores["viv", None].high < 1.02 * np.pi / 2
+    assert scores["viv_marginal", None].value < 1.02 * np.pi / 2
+
+
+def test_jackknife_refits_have_the_variance_of_theirs():
+    latents, groups = smooth(200), 8
+    member = np.random.default_rng(0).permutation(200) % groups
+    values = np.array([fit_kronecker(latents[member != group]).ambiguity() for group in range(groups)])
+    expected = (groups - 1) / groups * np.sum((values - values.mean()) ** 2)
+    found = jackknife_variance(latents, fit_kronecker(latents), groups, np.random.default_rng(0))
+    assert found == pytest.approx(expected, rel=0.1)  # one flip-flop against all of them
+
+
+def test_degrees_of_freedom_add_where_variances_are_alike():
+    assert degrees_of_freedom(np.full(5, 0.3), np.full(5, 7)) == pytest.approx(35)
+    assert degrees_of_freedom(np.array([1.0, 1e-9]), np.array([7, 7])) == pytest.approx(7)
+    latents = smooth(1250).astype(np.float32)
+    one, five = (
+        VIV({"groups": 2}).run(of_classes(latents[: 250 * classes], np.arange(250 * classes) % classes), 0)[0]
+        for classes in (1, 5)
+    )
+    # One class and two groups leave a single degree, whose quantile is 12.7 and not 1.96.
+    assert one.metric == "viv_unconditional"
+    generator = numpy_generator(0, "viv")
+    rows = np.sort(generator.permutation(np.arange(250)))
+    error = np.sqrt(jackknife_variance(latents[rows], fit_kronecker(latents[rows]), 2, generator))
+    assert one.high - one.value == pytest.approx(12.706 * error, rel=1e-3)
+    assert five.high - five.value < one.high - one.value
+
+
+def test_classes_too_small_for_the_fit_are_skipped_and_counted():
+    assert least_samples(4, 16) == 5
+    assert least_samples(16, 4) == 5
+    assert least_samples(3, 3) == 2
+    white = np.random.default_rng(0).standard_normal((240, 2, 60))
+    labels = np.repeat([0, 1, 2], [100, 115, 25])  # 31 samples and more determine the fit
+    score = VIV().run(of_classes(white, labels), 0)[0]
+    assert score.detail == {"classes": 2, "skipped_classes": 1}
+    assert score.n == 215
+    with pytest.raises(TooFewSamples, match="No class has 31 training samples"):
+        VIV().run(of_classes(white[:50], np.arange(50) % 2), 0)
+    shrunk = VIV({"shrinkage": 0.2}).run(of_classes(white, labels), 0)[0]
+    assert shrunk.detail["skipped_classes"] == 0
 
 
 @settings(max_examples=10, deadline=None)

@@ -91,8 +91,11 @@ def test_order_scale_and_offset_of_codes_do_not_matter(seed, scale, offset):
     one, two = information(codes, truth), information((codes * 4)[:, order], truth)
     assert mig(one.values, one.entropies).value == pytest.approx(mig(two.values, two.entropies).value, abs=1e-9)
     assert modularity(one.values)[0] == pytest.approx(modularity(two.values)[0], abs=1e-9)
-    near = neighbour_information(codes, truth[:, 0])
-    assert near[order] == pytest.approx(neighbour_information(codes[:, order] * 2, truth[:, 0]), abs=1e-9)
+    codes += rng.uniform(0, 1 / 8, codes.shape)  # ties are broken at random
+    near, other = (
+        neighbour_information(part, truth[:, 0], np.random.default_rng(1)) for part in (codes, codes[:, order] * scale)
+    )
+    assert near[order] == pytest.approx(other, abs=1e-3)
 
 
 @pytest.mark.slow
@@ -123,7 +126,22 @@ def test_neighbour_estimate_agrees_with_scikit_learn():
     factor = rng.integers(0, 4, 1500)
     codes = np.stack([factor + rng.standard_normal(1500), rng.standard_normal(1500), factor**2 + rng.random(1500)], 1)
     expected = mutual_info_classif(codes, factor, discrete_features=False, n_neighbors=10, random_state=0)
-    np.testing.assert_allclose(neighbour_information(codes, factor), expected, atol=1e-3)  # its noise of 1e-10
+    np.testing.assert_allclose(neighbour_information(codes, factor, rng), expected, atol=1e-3)  # noise of 1e-10
+
+
+def test_codes_with_ties_are_as_informative_as_scikit_learn_finds_them():
+    rng = np.random.default_rng(0)
+    factor = np.arange(2000) % 4
+    noisy = np.maximum(factor + rng.standard_normal(2000) - 1.5, 0)  # nothing but 0 where it is negative
+    codes = np.stack([factor, 1e3 + 1e-2 * factor, noisy, factor // 2], 1).astype(np.float64)
+    found = neighbour_information(codes, factor, np.random.default_rng(1))
+    expected = [
+        mutual_info_classif(codes, factor, discrete_features=False, n_neighbors=10, random_state=seed)
+        for seed in range(5)
+    ]
+    np.testing.assert_allclose(found, np.mean(expected, 0), atol=0.03)
+    assert found[[0, 1, 3]] == pytest.approx(np.log([4, 4, 2]), abs=0.03)
+    assert neighbour_information(np.ones((2000, 1)), factor, rng) == pytest.approx(0, abs=0.03)
 
 
 def test_infomec_of_perfect_and_entangled_codes():
@@ -132,7 +150,7 @@ def test_infomec_of_perfect_and_entangled_codes():
     entropies = np.array([np.log(len(np.unique(column))) for column in truth.T])
 
     def score(codes: np.ndarray):
-        columns = [neighbour_information(codes, truth[:, k]) for k in range(3)]
+        columns = [neighbour_information(codes, truth[:, k], np.random.default_rng(k)) for k in range(3)]
         return infomec(np.stack(columns, 1), entropies, active_codes(codes))
 
     assert score(codes).modularity > 0.97
@@ -176,4 +194,4 @@ def test_what_cannot_be_scored_is_said():
     with pytest.raises(DataError, match="two factors"):
         modularity(known.values[:, :1])
     with pytest.raises(TooFewSamples, match="occurs twice"):
-        neighbour_information(np.zeros((3, 1)), np.arange(3))
+        neighbour_information(np.zeros((3, 1)), np.arange(3), np.random.default_rng(0))

@@ -1,5 +1,6 @@
 """DCI, explicitness and the interventional scores: known answers, scikit-learn, and plain loops."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -121,6 +122,53 @@ def test_importances_have_an_interval_or_a_reason():
         assert "constant in one of 5 groups" in score.detail["note"]
 
 
+def test_one_rare_attribute_costs_no_more_than_an_interval():
+    """It is constant without one group of samples, in most groups, and in the test split."""
+    rng = np.random.default_rng(0)
+    truth = np.concatenate([rng.integers(0, 2, (600, 2)), np.zeros((600, 1), int)], 1)
+    truth[5, 2] = 1
+    split = LatentSplit(perfect(truth).astype(np.float32)[:, :, None, None], attributes=truth.astype(np.uint8))
+    test = LatentSplit(split.mean[100:], attributes=split.attributes[100:])
+    info = DataInfo("toy", 8, attributes=("a", "b", "rare"))
+    prepared = MetricInputs(split, test, test, info, np.zeros(3), np.ones(3))
+    (gap,) = MIG({"vectorisations": ["pooled"]}).run(prepared, 0)
+    assert (gap.low, gap.high, gap.interval) == (None, None, None)
+    assert gap.detail["note"].startswith("no interval: a factor is constant without one of 10 groups")
+    assert gap.detail["per_factor"]["a"] > 0.9
+    (modular,) = Modularity({"vectorisations": ["pooled"]}).run(prepared, 0)
+    assert modular.low < modular.value < modular.high
+    infom, infoc, infoe = InfoMECMetric({"vectorisations": ["pooled"]}).run(prepared, 0)
+    for score in (infom, infoc):
+        assert np.isfinite(score.value)
+        assert score.low is None
+        assert score.detail["note"].startswith("no interval: a factor is constant in one of 5 groups")
+    assert infoe.low < infoe.value < infoe.high
+    (explicit,) = Explicitness({"vectorisations": ["pooled"]}).run(prepared, 0)
+    assert explicit.low <= explicit.value <= explicit.high
+    assert set(explicit.detail["per_factor"]) == {"a", "b"}
+    assert explicit.detail["factors_of_one_test_value"] == 1
+    assert explicit.value > 0.99
+    every = MIG({"vectorisations": ["position"]}).run(
+        inputs(perfect(truth), truth, factors=False), 0
+    )  # one score of several positions
+    assert every[0].detail["note"].startswith("no interval")
+
+
+def test_a_value_that_resamples_lack_costs_them_only():
+    """Two of 200 test images have it, and a resample in seven has neither."""
+    truth = np.stack([np.arange(400) % 2, np.zeros(400, int)], 1)
+    truth[[200, 201, 0, 1, 2, 3], 1] = 1
+    mean = perfect(truth).astype(np.float32)[:, :, None, None]
+    train, test = (LatentSplit(mean[part], factors=truth[part]) for part in (slice(0, 200), slice(200, 400)))
+    names = tuple(Factor(name, ("0", "1")) for name in "fg")
+    prepared = MetricInputs(train, test, test, DataInfo("toy", 8, factors=names), np.zeros(2), np.ones(2))
+    (score,) = Explicitness({"vectorisations": ["pooled"]}).run(prepared, 0)
+    assert score.low <= score.value <= score.high
+    alone = LatentSplit(mean[202::2], factors=truth[202::2])
+    with pytest.raises(DataError, match="No factor has two values"):
+        Explicitness({"vectorisations": ["pooled"]}).run(dataclasses.replace(prepared, test=alone), 0)
+
+
 def test_every_vectorisation_is_declared():
     truth = grid(5)
     prepared = inputs(rotated(perfect(truth)), truth)
@@ -134,9 +182,11 @@ def test_every_vectorisation_is_declared():
     (pca,) = vectorise(prepared, "pca", 10_000, 2)
     assert pca.width == 2
     assert np.cov(pca.train.T)[0, 1] == pytest.approx(0, abs=1e-4)
-    mean, directions = principal_directions(prepared, 10_000, 2)
+    mean, directions, explained = principal_directions(prepared, 10_000, 2)
     np.testing.assert_allclose(directions.T @ directions, np.eye(2), atol=1e-9)
     assert mean.shape == (12,)
+    eigenvalues = np.linalg.eigvalsh(np.cov(prepared.train.mean.reshape(-1, 12).T))
+    assert explained == pytest.approx(eigenvalues[-2:].sum() / eigenvalues.sum())
 
 
 def test_a_few_of_many_principal_directions_are_those_of_all(monkeypatch):
@@ -152,7 +202,7 @@ def test_a_few_of_many_principal_directions_are_those_of_all(monkeypatch):
 def test_principal_directions_are_computed_once():
     prepared = inputs(perfect(grid(5)), grid(5))
     first, again = (principal_directions(prepared, 100, 2) for _ in range(2))
-    np.testing.assert_array_equal(first[1], again[1])
+    np.testing.assert_array_equal(first.directions, again.directions)
     assert len(prepared.kept) == 1
     principal_directions(prepared, 100, 3)
     assert len(prepared.kept) == 2
@@ -231,6 +281,43 @@ def test_draws_share_the_value_of_their_factor_and_cover_the_rest():
     assert np.bincount(values).min() > 20
     with pytest.raises(TooFewSamples, match="Fewer than two factors"):
         Pool(truth[:1])
+
+
+def test_pairs_share_a_value_of_their_own_and_are_two_images():
+    truth = np.concatenate([grid(3), [[0, 0, 7], [1, 1, 7]]])  # a value that two images have
+    chosen, rows = Pool(truth).pairs(900, 16, np.random.default_rng(0))
+    first, second = rows[:, :16], rows[:, 16:]
+    for k, one, two in zip(chosen, first, second, strict=True):
+        np.testing.assert_array_equal(truth[one, k], truth[two, k])
+        assert len(np.unique(truth[one, k])) > 1
+    assert (first != second).all()
+    for side in (first, second):  # values are drawn alike, however few images they have
+        values = np.bincount(truth[side[chosen == 2], 2].ravel())
+        assert values[values > 0] / values.sum() == pytest.approx(1 / 6, abs=0.02)
+        rare = side[chosen == 2][truth[side[chosen == 2], 2] == 7]
+        assert np.mean(rare == len(truth) - 1) == pytest.approx(0.5, abs=0.06)
+
+
+def test_beta_vae_score_of_products_of_factors():
+    """Against sampling as published: two draws of all factors for every pair, one factor of the second copied.
+
+    One value for all pairs of a batch would scale two codes by it, and tell a classifier little: 0.7.
+    """
+    truth = grid(1, (8, 8, 8))
+    f = np.linspace(0, 1, 8)[truth]
+    codes = f * np.roll(f, -1, axis=1)
+    (score,) = BetaVAE({"vectorisations": ["pooled"]}).run(inputs(codes, truth), 0)
+    assert score.metric == "beta_vae"
+    rng = np.random.default_rng(1)
+    fixed, (one, two) = rng.integers(3, size=4000), rng.integers(0, 8, (2, 4000, 64, 3))
+    for k in range(3):
+        two[fixed == k, :, k] = one[fixed == k, :, k]
+    first, second = (codes[np.ravel_multi_index(tuple(np.moveaxis(part, 2, 0)), (8, 8, 8))] for part in (one, two))
+    differences = np.abs(first - second).mean(1)
+    model = LogisticRegression().fit(differences[:2000], fixed[:2000])
+    reference = model.score(differences[2000:], fixed[2000:])
+    assert reference > 0.97
+    assert score.value == pytest.approx(reference, abs=0.02)
 
 
 def test_votes_and_differences_agree_with_loops():

@@ -1,5 +1,7 @@
 """Attribute statistics of samples: known laws, and the reader against scikit-learn."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -31,14 +33,59 @@ def test_shifts_of_known_laws():
     assert pairs.low < pairs.value < pairs.high
 
 
-def test_floor_is_the_mean_of_equal_laws():
+def independent(n: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.random((n, 3)) < [0.4, 0.1, 0.7]
+
+
+def one_of_five(n: int, rng: np.random.Generator) -> np.ndarray:
+    return np.eye(5, dtype=bool)[rng.integers(0, 5, n)]
+
+
+def rare_within_rare(n: int, rng: np.random.Generator) -> np.ndarray:
+    return rng.random((n, 1)) < [0.05, 0.02]
+
+
+def plain(generated: np.ndarray, real: np.ndarray) -> tuple[float, float]:
+    """Both values by their definition."""
+    pairs = np.triu_indices(generated.shape[1], 1)
+    shares = np.abs(generated.mean(0) - real.mean(0))
+    return shares.mean(), np.abs(np.corrcoef(generated.T) - np.corrcoef(real.T))[pairs].mean()
+
+
+@pytest.mark.parametrize("law", [independent, one_of_five, rare_within_rare])
+def test_floor_is_the_mean_of_equal_laws(law: Callable[[int, np.random.Generator], np.ndarray]):
+    rng = np.random.default_rng(0)
+    expected = np.mean([plain(law(900, rng), law(600, rng)) for _ in range(2500)], 0)
+    found = [attribute_shifts(law(900, rng), law(600, rng), rng, 50) for _ in range(60)]
+    for shifts, value in zip(zip(*found, strict=True), expected, strict=True):
+        assert np.mean([shift.floor for shift in shifts]) == pytest.approx(value, rel=0.06)
+
+
+def test_floor_of_different_laws_is_far_below_the_value_and_draws_are_explicit():
+    generated, real = shown(400, [0.5, 0.5, 0.2], 0, tie=True), shown(300, [0.2, 0.8, 0.5], 1)
+    first, again, other = (attribute_shifts(generated, real, np.random.default_rng(seed), 50) for seed in (0, 0, 1))
+    for shift, same, changed in zip(first, again, other, strict=True):
+        assert shift.floor < shift.value / 3
+        assert (shift.low, shift.high, shift.floor) == (same.low, same.high, same.floor)
+        assert shift.floor != changed.floor
+
+
+@pytest.mark.parametrize("attributes", [12, 40])
+@pytest.mark.parametrize("apart", [0.0, 0.2])
+def test_interval_holds_the_value_and_covers_its_expectation(attributes: int, apart: float):
+    rates = np.linspace(0.15, 0.6, attributes)
+    others = rates + apart * np.linspace(-0.5, 1, attributes)
+    rng = np.random.default_rng(1)
     found = [
-        attribute_shifts(shown(300, [0.4, 0.1, 0.7], 2 * seed), shown(200, [0.4, 0.1, 0.7], 2 * seed + 1),
-                         np.random.default_rng(0), 2)
-        for seed in range(300)
-    ]  # fmt: skip
+        attribute_shifts(rng.random((150, attributes)) < others, rng.random((100, attributes)) < rates, rng, 60)
+        for _ in range(200)
+    ]
     for shifts in zip(*found, strict=True):
-        assert np.mean([s.value for s in shifts]) == pytest.approx(np.mean([s.floor for s in shifts]), rel=0.08)
+        assert all(0 <= shift.low <= shift.value <= shift.high for shift in shifts)
+        values = [shift.value for shift in shifts]
+        assert np.mean([shift.low <= np.mean(values) <= shift.high for shift in shifts]) > 0.9
+        # Wider than need be where the differences are chance, but not by far.
+        assert np.mean([shift.high - shift.low for shift in shifts]) < 1.8 * 2 * 1.96 * np.std(values)
 
 
 def test_pair_correlations_are_those_of_numpy():
@@ -68,6 +115,15 @@ def test_reader_is_that_of_scikit_learn_and_drops_what_it_cannot_read():
         assert np.mean(reader.read(x[odd])[:, a] == predicted) > 0.99
     assert reader.readable().names == ("clear",) or reader.readable().names == ("clear", "noisy")
     assert "chance" not in reader.readable(0.6).names
+
+
+def test_constant_attributes_correlate_with_nothing():
+    generated, real = shown(50, [0.5, 0.5, 0.0], 0), shown(40, [0.5, 1.0, 0.3], 1)
+    _, pair = attribute_shifts(generated, real, np.random.default_rng(0), 2)
+    phi, psi = np.corrcoef(generated[:, :2].T)[0, 1], np.corrcoef(real[:, ::2].T)[0, 1]
+    assert pair.per_item[0, 1] == pytest.approx(phi)
+    assert pair.per_item[0, 2] == pytest.approx(-psi)
+    assert pair.per_item[1, 2] == 0
 
 
 def test_too_little_is_refused():

@@ -11,6 +11,7 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from vaebench.core.errors import DataError, NumericalError, TooFewSamples
 from vaebench.data.base import DataInfo
+from vaebench.metrics import base
 from vaebench.metrics.base import LatentSplit, MetricInputs
 from vaebench.metrics.separability.classes import ClassProbe
 from vaebench.metrics.separability.consistency import LNC, ceiling, chance, consistency
@@ -154,12 +155,38 @@ def test_one_gaussian_has_its_entropy_and_clusters_need_their_number():
     one, four = GMM(config).run(inputs(gaussian), 0)
     assert one.value == pytest.approx(dimension / 2 * np.log(2 * np.pi * np.e), abs=0.08)
     assert four.value == pytest.approx(one.value, abs=0.05)
-    assert one.detail["explained_variance"] == pytest.approx(1, abs=0.02)
+    assert one.detail["explained_variance"] == pytest.approx(1)
+    assert "note" not in one.detail
     latents, _ = clusters(n=3000, classes=4)
     one, four = GMM({**config, "components": [1, 4]}).run(inputs(latents), 0)
     assert four.value < one.value - 1
     with pytest.raises(TooFewSamples, match="20 for each of 50"):
         GMM({"dimension": 2}).run(inputs(noise(90, 3, 1, 1)), 0)
+
+
+def test_explained_variance_is_that_of_all_rows_in_any_order(monkeypatch):
+    """In blocks of 100 rows that lie far apart, which is most of the variance."""
+    latents = noise(900, 6, 1, 1) * np.array([5, 4, 1, 1, 1, 1], np.float32)[:, None, None]
+    latents[:, 0, 0, 0] += 10 * (np.arange(900) // 100 % 3)
+    monkeypatch.setattr(base, "BLOCK_BYTES", 100 * 6 * 4)
+    config = {"dimension": 2, "components": [1]}
+    eigenvalues = np.linalg.eigvalsh(np.cov(latents[:300].reshape(300, -1).T))
+    expected = eigenvalues[-2:].sum() / eigenvalues.sum()
+    order = np.random.default_rng(0).permutation(300)
+    for rows in (latents, latents[np.r_[order, 300:900]]):
+        (score,) = GMM(config).run(inputs(rows), 0)
+        assert score.detail["explained_variance"] == pytest.approx(expected, rel=1e-6)
+    (score,) = GMM(config).run(inputs(noise(900, 6, 1, 1)), 0)
+    assert score.detail["note"].startswith("2 components explain 3")
+
+
+def test_mixtures_of_latents_with_dead_channels_are_those_of_the_others():
+    latents = noise(900, 4, 1, 1)
+    padded = np.concatenate([latents, np.zeros((900, 2, 1, 1), np.float32)], 1)
+    (alive,) = GMM({"dimension": 4, "components": [2]}).run(inputs(latents), 0)
+    (dead,) = GMM({"dimension": 6, "components": [2]}).run(inputs(padded), 0)
+    assert dead.protocol["dimension"] == alive.protocol["dimension"] == 4
+    assert dead.value == pytest.approx(alive.value, rel=1e-3)
 
 
 def test_evenness_of_known_points():
