@@ -67,7 +67,8 @@ class WeightedKL(Objective):
         if config.capacity is None:
             return ObjectiveOutput(kl.mean(), weight)
         capacity = capacity_at(inputs.step, config.capacity, config.capacity_steps)
-        return ObjectiveOutput(capacity_loss(kl, capacity), weight, {"capacity": kl.new_tensor(capacity)})
+        logs = {"capacity": torch.full((), capacity, device=kl.device)}
+        return ObjectiveOutput(capacity_loss(kl, capacity), weight, logs)
 
 
 class BetaVAE(Method):

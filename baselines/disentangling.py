@@ -26,13 +26,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vaebench.core.errors import ConfigError
 from vaebench.tokenizers.base import Posterior
 from vaebench.tokenizers.method import StepInputs
 from vaebench.training.losses import Reduction
+from vaebench.training.step import to_device
 
 CodeKind = Literal["pooled", "positions"]
 
@@ -61,7 +61,7 @@ def codes_of(
     if kind == "pooled":
         sample, mean = (x.sum((2, 3)) / math.sqrt(cells) for x in (latents, posterior.mean))
         return Codes(sample, mean, posterior.std.square().mean((2, 3)).sqrt())
-    chosen = torch.from_numpy(np.sort(generator.permutation(cells)[:positions])).to(latents.device)
+    chosen = to_device(np.sort(generator.permutation(cells)[:positions]), latents.device)
     sample, mean, std = (
         x.flatten(2)[:, :, chosen].transpose(1, 2).flatten(0, 1) for x in (latents, posterior.mean, posterior.std)
     )

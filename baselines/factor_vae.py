@@ -39,6 +39,7 @@ from vaebench.core.seeds import numpy_generator, torch_generator
 from vaebench.tokenizers.method import Method, Objective, ObjectiveOutput, StepInputs, TeacherSpec, initialised_by
 from vaebench.training.collectives import gather_rows
 from vaebench.training.losses import Reduction
+from vaebench.training.step import to_device
 
 SLOPE = 0.2
 
@@ -64,8 +65,8 @@ class FactorVAEConfig(Config):
 
 def permuted(codes: Tensor, generator: torch.Generator) -> Tensor:
     """Codes M x d with the values of every dimension permuted over the rows, each dimension in its own way."""
-    order = torch.rand(codes.shape, generator=generator).argsort(0).to(codes.device)
-    return codes.gather(0, order)
+    order = torch.rand(codes.shape, generator=generator).argsort(0)
+    return codes.gather(0, to_device(order, codes.device))
 
 
 def discriminator_loss(joint: Tensor, shuffled: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from torch import Tensor
 from vaebench.core.config import Config
 from vaebench.core.seeds import sample_normal, sample_uniform
 from vaebench.tokenizers.method import Method, Objective, StepInputs, TeacherSpec
+from vaebench.training.step import to_device
 
 NoiseForm = Literal["interpolative", "additive"]
 
@@ -65,7 +66,8 @@ class LatentDenoising(Objective):
     def to_decode(self, latents: Tensor, positions: np.ndarray, seed: int) -> Tensor:
         noise = sample_normal(positions, tuple(latents.shape[1:]), seed, "l-detok noise")
         tau = sample_uniform(positions, (), seed, "l-detok level")
-        return corrupt(latents, noise.to(latents), tau.to(latents), self.config.gamma, self.config.form)
+        noise, tau = (to_device(drawn, latents.device) for drawn in (noise, tau))
+        return corrupt(latents, noise, tau, self.config.gamma, self.config.form)
 
     def forward(self, inputs: StepInputs) -> None:
         return None

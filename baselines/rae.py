@@ -53,6 +53,7 @@ from vaebench.tokenizers.base import (
     weights_hash,
 )
 from vaebench.tokenizers.method import Method, Objective, StepInputs, TeacherSpec, initialised_by
+from vaebench.training.step import to_device
 from vaebench.vision import load_network
 from vaebench.vision.base import FrozenNetwork
 
@@ -360,7 +361,7 @@ class NoisedDecoding(Objective):
         draw = sample_normal if self.law == "half-normal" else sample_uniform
         sigma = self.noise * draw(positions, (1, 1, 1), seed, "rae sigma").abs()
         noise = sample_normal(positions, tuple(latents.shape[1:]), seed, "rae noise")
-        return latents + (sigma * noise).to(latents)
+        return latents + to_device(sigma * noise, latents.device)
 
     def forward(self, inputs: StepInputs) -> None:
         if inputs.step == 0 and bool(inputs.posterior.std.any()):

@@ -50,6 +50,7 @@ from vaebench.generation.sit import PRESETS, SiT, SiTConfig, drop_labels, sit_co
 from vaebench.tokenizers.base import LatentNormalisation
 from vaebench.tokenizers.method import Method, Objective, ObjectiveOutput, StepInputs, TeacherSpec, require_teacher
 from vaebench.training.batch_norm import LatentBatchNorm
+from vaebench.training.step import to_device
 
 PATH = INTERPOLANTS["linear"]
 BLOCK = 8
@@ -106,9 +107,9 @@ class REPAEObjective(Objective):
         config, network, latents = self.config, self.sit.config, inputs.latents
         detached = latents.detach()
         positions, seed, shape = inputs.positions, inputs.seed, tuple(latents.shape[1:])
-        noise = sample_normal(positions, shape, seed, "interpolant noise").to(latents)
-        t = sample_uniform(positions, (), seed, "time").to(latents)
-        uniform = sample_uniform(positions, (), seed, "label dropout").to(latents)
+        noise = to_device(sample_normal(positions, shape, seed, "interpolant noise"), latents.device)
+        t = to_device(sample_uniform(positions, (), seed, "time"), latents.device)
+        uniform = to_device(sample_uniform(positions, (), seed, "label dropout"), latents.device)
         labels = inputs.labels
         if labels is None:
             labels = torch.zeros(len(latents), dtype=torch.int64, device=latents.device)

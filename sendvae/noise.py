@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from vaebench.core.seeds import sample_normal, sample_uniform
+from vaebench.training.step import to_device
 
 
 def inject_noise(latents: Tensor, noise: Tensor, alpha: Tensor) -> Tensor:
@@ -21,4 +22,4 @@ def draw_noise(latents: Tensor, positions: np.ndarray, seed: int) -> tuple[Tenso
     """(noise, alpha) for these latents: noise ~ N(0, I), alpha ~ U(0, 1) per image, functions of seed and position."""
     noise = sample_normal(positions, tuple(latents.shape[1:]), seed, "injected noise")
     alpha = sample_uniform(positions, (), seed, "noise level")
-    return noise.to(latents), alpha.to(latents)
+    return to_device(noise, latents.device), to_device(alpha, latents.device)

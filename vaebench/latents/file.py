@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 
 from vaebench.core.errors import LatentFileError, MismatchError, MissingPath
+from vaebench.core.processes import local_process_count
 from vaebench.data.base import DataInfo
 from vaebench.latents.memory import available_memory
 from vaebench.latents.schema import COLUMNS, FORMAT, LATENTS, REQUIRED_COLUMNS, SCHEMA_VERSION, LatentInfo
@@ -207,9 +208,10 @@ class LatentFile:
         """Read the latents into memory if they fit, else leave them on the disk (see `in_memory`).
 
         Args:
-            ram_budget: bytes that they may take; half of the memory available now if None.
+            ram_budget: bytes that they may take; if None, half of the memory available now, shared evenly by the
+                processes that were launched on this machine, each of which loads them for itself.
         """
-        budget = available_memory() // 2 if ram_budget is None else ram_budget
+        budget = available_memory() // (2 * local_process_count()) if ram_budget is None else ram_budget
         if not self.in_memory and self.nbytes <= budget:
             self._ram = {name: self._read_whole(self.extents[name]) for name in LATENTS}
             for name in LATENTS:

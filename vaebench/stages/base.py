@@ -3,7 +3,7 @@
 A stage's hash covers its kind, the version of its code, its resolved configuration and the hashes of its inputs. Work
 happens in a hidden folder beside the target that carries the hash in its name; the folder is renamed when the last file
 is written. So a folder that is there is complete, an interrupted run finds its own work again, and two configurations
-never mix.
+never mix. A folder ``checkpoints``, which only serves to go on, is removed when the finished work has its record.
 """
 
 import datetime
@@ -28,6 +28,7 @@ from vaebench.core.files import (
     atomic_write,
     disk_errors_said,
     read_json,
+    remove,
     remove_temporaries,
     require_space,
     sha256_file,
@@ -44,6 +45,8 @@ from vaebench.tokenizers import TOKENIZERS, load_tokenizer, means_path
 
 C = TypeVar("C", bound=Config)
 
+# The folder from which an interrupted stage goes on, within its own.
+CHECKPOINTS = "checkpoints"
 PACKAGES = ("vaebench", "torch", "timm", "diffusers", "numpy", "scikit-learn", "scipy")
 
 
@@ -52,7 +55,8 @@ class Context:
     """Where and how to compute; nothing in it is part of a stage's identity.
 
     Attributes:
-        device: auto, cpu, cuda or mps.
+        device: auto, cpu, cuda or mps. Of several GPUs, a process takes the first that it sees, and of processes
+            launched together each its own.
         workers: processes for work that is not torch's; None means one per core.
     """
 
@@ -63,16 +67,22 @@ class Context:
         """The device that ``auto`` stands for here.
 
         Raises:
-            VaebenchError: the device asked for is not available.
+            VaebenchError: the device asked for is not available, or is one of several by number.
         """
         import torch
 
+        kind, _, number = self.device.partition(":")
+        if number:
+            raise VaebenchError(
+                f"Device '{self.device}' has a number.", f"Use --device {kind}, and CUDA_VISIBLE_DEVICES={number}."
+            )
         available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
         if self.device in {"auto", "cuda"} and available["cuda"] and "LOCAL_RANK" in os.environ:
-            return f"cuda:{os.environ['LOCAL_RANK']}"
+            # As accelerate does: a process may see fewer GPUs than there are processes, with srun only its own.
+            return f"cuda:{int(os.environ['LOCAL_RANK']) % torch.cuda.device_count()}"
         if self.device == "auto":
             return next(name for name in ("cuda", "mps", "cpu") if available[name])
-        if not available.get(self.device.partition(":")[0], False):
+        if not available.get(self.device, False):
             raise VaebenchError(f"Device '{self.device}' is not available here.", "Use --device auto or --device cpu.")
         return self.device
 
@@ -134,7 +144,10 @@ class Stage(ABC, Generic[C]):
 
     @abstractmethod
     def run(self, config: C, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
-        """Do the work inside ``folder`` (which may hold an interrupted run's files) and return the scores."""
+        """Do the work inside ``folder`` (which may hold an interrupted run's files) and return the scores.
+
+        Its ``checkpoints``, if there are any, do not become part of the result.
+        """
 
     def estimate(self, config: C, facts: Mapping[str, Any]) -> Estimate:
         """A rough cost, from facts about the study (image size, split sizes, latent shape)."""
@@ -262,8 +275,7 @@ def execute(
 
     partial = partial_folder(folder, identity)
     if process_index() > 0:
-        if stage.parallel:
-            context.accelerator().wait_for_everyone()  # the first process makes the folder
+        if stage.parallel and not _told_by_the_first(context):
             stage.run(resolved, references, partial, context)
         wait_until(lambda: completed(folder) is not None)
         return Artefact(folder, identity, stage.kind, read_scores(folder / "scores.json"))
@@ -276,16 +288,29 @@ def execute(
         for reference in references.values():
             require_unchanged(Path(reference))
         remove_temporaries(partial)
+        sealed = completed(partial) is not None  # killed on the last metre
         if stage.parallel and process_count() > 1:
-            context.accelerator().wait_for_everyone()
-        if process_count() == 1 and completed(partial) is not None:  # killed on the last metre
+            _told_by_the_first(context, sealed)
+        if sealed:
             scores = read_scores(partial / "scores.json")
         else:
             scores = _work(stage, resolved, references, hashes, partial, identity, context)
+        if (partial / CHECKPOINTS).exists():  # only now: until here, the next run would have needed them
+            remove(partial / CHECKPOINTS)
         if folder.exists():
             folder.rmdir()
         partial.rename(folder)
     return Artefact(folder, identity, stage.kind, scores)
+
+
+def _told_by_the_first(context: Context, sealed: bool = False) -> bool:
+    """Wait for the first process, which makes the folder; whether it found finished work there (``sealed``)."""
+    from accelerate.utils import broadcast_object_list
+
+    context.accelerator()
+    told = [sealed]
+    broadcast_object_list(told)
+    return told[0]
 
 
 def _work(
@@ -328,12 +353,12 @@ def _work(
 
 
 def _lasting(folder: Path) -> list[Path]:
-    """Files of a stage whose content matters to others: not TensorBoard's, nor what a kill left hidden."""
+    """Files whose content matters to others: no checkpoints, not TensorBoard's, nor what a kill left hidden."""
     return [
         path
         for path in folder.rglob("*")
         if path.is_file()
-        and "tb" not in path.relative_to(folder).parts
+        and not {"tb", CHECKPOINTS}.intersection(path.relative_to(folder).parts)
         and path.name[0] != "."
         and path.name != CHECKSUMS
     ]

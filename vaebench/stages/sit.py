@@ -8,7 +8,6 @@ import numpy as np
 
 from vaebench.core.config import Config
 from vaebench.core.errors import ConfigError, MismatchError
-from vaebench.core.files import remove
 from vaebench.core.scores import Score
 from vaebench.generation.sit import sit_config, training_flops
 from vaebench.generation.training import SiTTrainingConfig, train_sit
@@ -41,20 +40,16 @@ class SiTStage(Stage[SiTStageConfig]):
 
     def run(self, config: SiTStageConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         latents = LatentFile(require_kind(inputs["latents"], ["extract"], "latents") / "train.h5").load()
-        accelerator = context.accelerator(config.training.mixed_precision)
         train_sit(
             latents,
             latents.info.tokenizer,
             config.training,
             folder,
-            accelerator,
+            context.accelerator(config.training.mixed_precision),
             num_classes=len(latents.data.classes) or None,
             features=_features(inputs["features"], latents) if "features" in inputs else None,
             snapshots=config.snapshots,
         )
-        if accelerator.is_main_process:
-            remove(folder / "checkpoints")
-        accelerator.wait_for_everyone()
         return []
 
     def estimate(self, config: SiTStageConfig, facts: Mapping[str, Any]) -> Estimate:

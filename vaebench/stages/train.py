@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vaebench.core.config import Config
 from vaebench.core.errors import DataError, MismatchError
-from vaebench.core.files import read_json, remove
+from vaebench.core.files import read_json
 from vaebench.core.scores import Score
 from vaebench.core.seeds import torch_generator
 from vaebench.data import open_data
@@ -78,9 +78,6 @@ class TrainStage(Stage[TrainConfig]):
         trained = train_tokenizer(method, tokenizer, images, features, teacher, config.training, folder, accelerator)
         if accelerator.is_main_process:
             trained.save(folder / "tokenizer")
-            # They served resuming; with other settings the stage would begin anew, so nothing can use them again.
-            remove(folder / "checkpoints")
-        accelerator.wait_for_everyone()
         return []
 
     def estimate(self, config: TrainConfig, facts: Mapping[str, Any]) -> Estimate:

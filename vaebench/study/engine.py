@@ -10,7 +10,7 @@ import time
 from bisect import insort
 from collections.abc import Collection, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +18,8 @@ from vaebench.core.errors import ConfigError, VaebenchError
 from vaebench.core.files import disk_errors_said
 from vaebench.core.interruption import Interruptible
 from vaebench.core.locks import hold
-from vaebench.core.processes import process_count, process_index
-from vaebench.study.engines.job import Job, Needs, Outcome, make_job, tail
+from vaebench.core.processes import core_count, process_count, process_index
+from vaebench.study.engines.job import Job, Needs, Outcome, make_job, tail, torch_threads
 from vaebench.study.events import Events, read_events
 from vaebench.study.index import Index, finished, is_complete, read_index
 from vaebench.study.slim import make_room
@@ -46,7 +46,8 @@ class Options:
     Attributes:
         engine: local or ray.
         jobs: stages at a time; None: one, or as many as there are GPUs if those are several.
-        threads: cores of each stage; None: what there is, divided by the jobs.
+        threads: cores of each stage (of each of its processes, with a launcher); None: what there is, divided by the
+            jobs, and with a launcher what it set, but all for a stage that the first process carries out alone.
         memory: bytes for all stages at a time (local) or for each (ray); None: nine tenths of what is free (local), and
             no bound (ray).
         gpus: GPUs a stage takes with the engine ray, a fraction if several are to share one.
@@ -116,23 +117,27 @@ def _run(spec: StudySpec, graph: Any, root: Path, context: Any, how: Options) ->
                 "Several launched processes share each stage; they do not also run stages side by side.",
                 "Leave --jobs and --engine out, or start without a launcher.",
             )
-        _run_together(spec, graph, root, context)
+        _run_together(spec, graph, root, context, how.threads)
         return
     with hold(root / "stages" / ".lock", "this study"):
         make_room(graph, graph.folders(root))
         _Run(spec, graph, root, context, how).drive()
 
 
-def _run_together(spec: StudySpec, graph: Any, root: Path, context: Any) -> None:
+def _run_together(spec: StudySpec, graph: Any, root: Path, context: Any, threads: int | None) -> None:
     """Every stage in turn, shared by launched processes; a failure ends all of them."""
     from vaebench.stages.base import execute
+
+    context = replace(context, workers=context.workers or threads)
 
     def go(index: Index | None) -> None:
         folders = graph.folders(root)
         for node in graph.nodes.values():
             if index is not None and not is_complete(folders[node.id]):
                 print(f"== {node.id}", file=sys.stderr, flush=True)
-            execute(node.stage, node.config, graph.inputs(node, root), folders[node.id], context)
+            # torchrun leaves a process one core, and while the first one works alone the others only wait.
+            with torch_threads(threads or (None if node.stage.parallel else core_count())):
+                execute(node.stage, node.config, graph.inputs(node, root), folders[node.id], context)
             if index is not None:
                 index.write()
 

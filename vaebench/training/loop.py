@@ -12,6 +12,7 @@ from ``(seed, step, salt, process)`` and gives the caller's state back at the en
 **Checkpoints** (`vaebench.training.checkpoint`) are written after ``checkpoint_every`` steps, after
 ``checkpoint_seconds`` seconds (more rarely if writing takes over 5% of the time), at the end, and on SIGINT or SIGTERM,
 which finish the step, save, and raise KeyboardInterrupt. ``metrics.jsonl`` is cut back to the checkpoint on resuming.
+Several processes ask each other for signals when something is due anyway, and every few seconds between.
 
 **NaN guard.** When a logged value or gradient norm is not finite, the loop goes back to the last checkpoint, which was
 verified before it was written, repeats the steps as they were and gives the offending step another batch. On CPU this
@@ -60,6 +61,8 @@ from vaebench.training.schedule import Schedule, learning_rate_factor
 from vaebench.training.step import Precision, mean_over_processes
 
 _LARGEST_SHARE_OF_TIME_SAVING = 0.05
+# Between looks of several processes at what was asked of any of them: torchrun kills 30 s after it asked.
+_SECONDS_BETWEEN_LOOKS = 5.0
 
 
 class LoopConfig(Config):
@@ -114,7 +117,7 @@ class Trainable(Protocol):
     def ema_of(self) -> Collection[str]: ...
 
     def train_step(self, step: int, salt: int) -> Mapping[str, Tensor]:
-        """Do step ``step`` (from 0): forward, `accelerator.backward`, `update` of every optimiser.
+        """Do step ``step`` (from 0): forward, `accelerator.backward`, `update` of every optimiser that learns.
 
         Returns:
             Detached scalars on one device, by name: losses, and gradient norms under names starting "gradient_norm".
@@ -182,6 +185,8 @@ class _Loop:
         self.log = MetricsLog(folder, config.tensorboard) if accelerator.is_main_process else None
         self.guard = Guard(accelerator.device, fp16=accelerator.scaler is not None)
         self.next_save = math.inf
+        self.steps_to_look, self.steps_since_look = 1, 0
+        self.looked_at, self.seconds_a_step = time.monotonic(), math.inf
 
     def run(self) -> dict[str, nn.Module]:
         cfg, alone = self.config, self.accelerator.num_processes == 1
@@ -199,7 +204,7 @@ class _Loop:
                     save = done == cfg.steps or (cfg.checkpoint_every is not None and done % cfg.checkpoint_every == 0)
                     due = log or save or done in self.snapshots
                     stop = False
-                    if alone or due:
+                    if alone or due or self.steps_to_look <= 0:
                         stop, timed = self._agree(interruption.asked, time.monotonic() >= self.next_save)
                         save = save or stop or timed
                     if (eager or due or save) and (bad := self.guard.first_bad()) is not None:
@@ -242,19 +247,33 @@ class _Loop:
                 group["lr"] = base * factor
         torch.manual_seed(seed_of(cfg.seed, "global generator", step, salt, self.accelerator.process_index))
         values = self.trainable.train_step(step, salt)
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.update()
         self.guard.observe(step, values)
         for name, ema in self.emas.items():
             ema.update(self.trainable.modules[name], step)
         self.step = step + 1
+        self.steps_to_look -= 1
+        self.steps_since_look += 1
         return values
 
     def _agree(self, *flags: bool) -> tuple[bool, ...]:
-        """Flags that are raised in any process, equal in all of them."""
+        """Flags that are raised in any process, equal in all of them, as is the number of steps to the next look."""
         if self.accelerator.num_processes == 1:
             return flags
-        raised = torch.tensor(flags, dtype=torch.float32, device=self.accelerator.device)
-        dist.all_reduce(raised, op=dist.ReduceOp.MAX)
-        return tuple(bool(flag) for flag in raised.tolist())
+        # One clock decides when to look: the other processes say 0.
+        steps = int(_SECONDS_BETWEEN_LOOKS / self.seconds_a_step) if self.accelerator.is_main_process else 0
+        told = torch.tensor(
+            [*flags, min(steps, self.config.log_every)], dtype=torch.float32, device=self.accelerator.device
+        )
+        dist.all_reduce(told, op=dist.ReduceOp.MAX)
+        *raised, steps_to_look = told.tolist()
+        # From answer to answer, since before it a GPU may be many steps behind.
+        now = time.monotonic()
+        self.seconds_a_step = (now - self.looked_at) / max(self.steps_since_look, 1)
+        self.looked_at, self.steps_since_look = now, 0
+        self.steps_to_look = max(int(steps_to_look), 1)
+        return tuple(bool(flag) for flag in raised)
 
     def _log(self, values: Mapping[str, Tensor]) -> dict[str, float]:
         stacked = torch.stack([v.detach().float() for v in values.values()])

@@ -48,7 +48,8 @@ def adaptive_weight(
     without gradient. VA-VAE (arXiv 2501.01423) takes the encoder's last convolution, scale 0.1, maximum 1e8 for its
     alignment loss; the GAN loss of VQGAN (arXiv 2012.09841) the decoder's last convolution, maximum 1e4.
 
-    With several processes the gradients are those of the global batch. The graphs of both losses are kept.
+    With several processes the gradients are those of the global batch. The graphs of both losses are kept. The
+    gradients are of unscaled losses, so the networks must not compute in fp16, where they underflow.
     """
     gradients = [
         torch.autograd.grad(value, parameter, retain_graph=True)[0].detach().float() for value in (reference_loss, loss)

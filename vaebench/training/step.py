@@ -6,19 +6,24 @@ simple and exact, where the wrapper hangs or gives local gradients.
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from typing import Literal
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor, nn
 
 from vaebench.core.errors import ConfigError
 
 Precision = Literal["no", "fp16", "bf16"]
 _BUCKET_ELEMENTS = 2**25
+# How long processes wait for each other. Torch's 10 minutes are too few where the first one checks hundreds of
+# gigabytes meanwhile, and nobody waits for a dead one: a launcher ends all processes when one fails.
+_PATIENCE = timedelta(hours=24)
 
 
 def make_accelerator(device: str = "auto", mixed_precision: Precision = "no") -> Accelerator:
@@ -37,7 +42,12 @@ def make_accelerator(device: str = "auto", mixed_precision: Precision = "no") ->
     on_cpu = device == "cpu" or (device == "auto" and not present["cuda"] and not present["mps"])
     if on_cpu and mixed_precision == "fp16":
         raise ConfigError("fp16 training needs a GPU.", "Use mixed_precision=no or bf16.")
-    return Accelerator(cpu=on_cpu, mixed_precision=mixed_precision)
+    patient = InitProcessGroupKwargs(timeout=_PATIENCE)
+    accelerator = Accelerator(cpu=on_cpu, mixed_precision=mixed_precision, kwargs_handlers=[patient])
+    if accelerator.device.type == "cuda" and accelerator.num_processes > 1:
+        # Its barrier takes this for the number of a GPU, and a process may see fewer of them than there are processes.
+        PartialState().local_process_index = accelerator.device.index
+    return accelerator
 
 
 def check_batch(batch_size: int, processes: int, accumulation: int) -> None:
@@ -84,6 +94,9 @@ def update(
 ) -> Tensor:
     """Average the gradients over the processes, clip them, take one optimiser step and clear them.
 
+    The scale of an fp16 loss stays: `run_loop` adapts it after the step, once for all optimisers, whose gradients were
+    made with the same one.
+
     Args:
         accelerator: whose ``backward`` made the gradients.
         optimizer: a plain torch optimiser (not one from ``accelerator.prepare``).
@@ -101,14 +114,14 @@ def update(
         torch._foreach_mul_(gradients, (clip / (norm + 1e-6)).clamp(max=1.0).to(gradients[0].device))
     if accelerator.scaler is not None:
         accelerator.scaler.step(optimizer)
-        accelerator.scaler.update()
     else:
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm
 
 
-def to_device(array: np.ndarray, device: torch.device) -> Tensor:
-    """A NumPy array as a tensor on a device; page-locked on the way to CUDA so that the copy does not block."""
-    tensor = torch.from_numpy(np.ascontiguousarray(array))
+def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
+    """An array or a tensor on the CPU as a tensor on a device; page-locked on the way to CUDA so that the copy does not
+    block."""
+    tensor = values if isinstance(values, Tensor) else torch.from_numpy(np.ascontiguousarray(values))
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

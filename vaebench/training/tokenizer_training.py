@@ -146,7 +146,7 @@ def train_tokenizer(
         The tokenizer with the averaged (EMA) weights, in evaluation mode.
 
     Raises:
-        ConfigError: a teacher is needed and not there, or the batch does not divide.
+        ConfigError: a teacher is needed and not there, the batch does not divide, or a weight is adaptive under fp16.
         DataError: no images, of a size that f does not divide, or with labels that the objective does not know.
         MissingWeights: LPIPS is asked for and its backbone is not on the disk.
         NumericalError: see `run_loop`.
@@ -200,6 +200,8 @@ class _TokenizerTraining:
         self.labels = _labels(images, None if objective is None else objective.classes)
         self.discriminator: PatchDiscriminator | None = None
         if config.gan.weight > 0:
+            if config.gan.adaptive:
+                _require_range(accelerator, "gan.adaptive=true")
             with initialised_by(torch_generator(config.seed, "discriminator")):
                 discriminator = PatchDiscriminator(config.gan.channels, config.gan.layers, config.gan.norm)
             self.discriminator = discriminator.to(device).to(memory_format=torch.channels_last)
@@ -271,7 +273,7 @@ class _TokenizerTraining:
             posterior = self.network.encode(images)
         # Everything outside the network is float32: losses and gradient norms lose too much in half precision.
         posterior = Posterior(posterior.mean.float(), posterior.std.float())
-        latents = posterior.sample(batch.noise.to(device))
+        latents = posterior.sample(to_device(batch.noise, device))
         seen, wanted = latents, images
         if objective is not None:
             seen = objective.to_decode(latents, batch.positions, seed)
@@ -309,7 +311,12 @@ class _TokenizerTraining:
         if output is not None:
             total = total + output.weight * output.loss
             logs["loss_objective"] = output.loss
-            logs["weight_objective"] = torch.as_tensor(output.weight, dtype=torch.float32, device=device)
+            weight = output.weight
+            if isinstance(weight, Tensor):
+                _require_range(self.accelerator, "An objective with an adaptive weight")
+            else:
+                weight = torch.full((), weight, dtype=torch.float32, device=device)
+            logs["weight_objective"] = weight
             logs |= output.logs
         self.accelerator.backward(total / cfg.accumulation)
         if self._discriminator_learns(step):
@@ -341,7 +348,7 @@ class _TokenizerTraining:
             last = self.tokenizer.decoder_last_weight
             weight = adaptive_weight(reference, loss, last, gan.weight, gan.maximum)
         else:
-            weight = torch.tensor(gan.weight, device=loss.device)
+            weight = torch.full((), gan.weight, dtype=torch.float32, device=loss.device)
         logs["loss_gan"], logs["weight_gan"] = loss, weight
         return weight * loss
 
@@ -352,6 +359,15 @@ class _TokenizerTraining:
         loss = hinge_discriminator_loss(real, fake)
         self.accelerator.backward(loss / self.config.accumulation)
         logs["loss_discriminator"], logs["logits_real"], logs["logits_fake"] = loss, real.mean(), fake.mean()
+
+
+def _require_range(accelerator: Accelerator, what: str) -> None:
+    """Raise ConfigError under fp16: the gradients of an adaptive weight are unscaled, and underflow there to 0."""
+    if accelerator.scaler is not None:
+        raise ConfigError(
+            f"{what} does not go with mixed_precision=fp16.",
+            "Use bf16, which has the range of float32, or a fixed weight.",
+        )
 
 
 def _labels(images: Images, classes: int | None) -> np.ndarray | None:

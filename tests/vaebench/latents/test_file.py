@@ -79,6 +79,15 @@ def test_load_keeps_to_its_budget(random_file):
     assert 0 < available_memory() < 2**50
 
 
+def test_processes_of_a_machine_share_its_memory(random_file, monkeypatch):
+    latents = random_file()
+    monkeypatch.setattr("vaebench.latents.file.available_memory", lambda: 4 * latents.nbytes)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
+    assert not latents.load().in_memory
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert latents.load().in_memory
+
+
 def test_pickle_sends_the_path_only(random_file):
     latents = random_file(n=2000).load()
     latents.mean(slice(0, 1))

@@ -1,12 +1,25 @@
 import errno
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from vaebench.core.config import Config
-from vaebench.core.errors import ConfigError, DataError, MismatchError, MissingPath, NoSpace, NotWritable
+from vaebench.core.errors import (
+    ConfigError,
+    DataError,
+    MismatchError,
+    MissingPath,
+    NoSpace,
+    NotWritable,
+    VaebenchError,
+)
 from vaebench.core.scores import Score
+from vaebench.stages import base
 from vaebench.stages.base import Context, Stage, execute, input_hash, partial_folder, require_kind
 
 
@@ -122,6 +135,61 @@ def test_killed_between_the_last_file_and_the_last_name_nothing_is_computed_agai
     assert execute(stage, {"times": 3}, {}, tmp_path / "a", CPU).scores == made.scores
 
 
+class Resumable(Count):
+    """Keeps what it has done in its checkpoints."""
+
+    def run(self, config, inputs, folder, context):
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        return super().run(config, inputs, folder / "checkpoints", context)
+
+
+@pytest.mark.parametrize("name", ["write_scores", "write_sums", "write_json", "remove"])
+def test_checkpoints_stay_until_the_result_is_sealed(tmp_path, monkeypatch, name):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(base, name, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        execute(Resumable(), {}, {}, tmp_path / "a", CPU)
+    (partial,) = tmp_path.iterdir()
+    assert (partial / "checkpoints" / "count").read_text() == "3"
+    stage = Resumable()
+    stage.failure = RuntimeError("begins anew")
+    folder = execute(stage, {}, {}, tmp_path / "a", CPU).folder
+    assert {p.name for p in folder.iterdir()} == {"config.yaml", "scores.json", "checksums.json", "stage.json"}
+    assert "checkpoints" not in (folder / "checksums.json").read_text()
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+SEALED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import test_base as t
+from vaebench.core.processes import leave_group
+stage = t.Count()
+stage.parallel, stage.run = True, lambda *_: sys.exit("begins anew")
+made = t.execute(stage, {{"times": 1}}, {{}}, Path({folder!r}), t.CPU)
+assert made.scores[0].value == 1
+leave_group()
+"""
+
+
+def test_launched_processes_take_up_a_sealed_result_together(tmp_path):
+    made = execute(Count(), {"times": 1}, {}, tmp_path / "a", CPU)
+    made.folder.rename(partial_folder(made.folder, made.hash))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code, running = SEALED.format(here=str(Path(__file__).parent), folder=str(made.folder)), []
+    for rank in range(2):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+        environment = os.environ | place | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
+        running.append(subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE))
+    for process in running:
+        _, errors = process.communicate(timeout=100)
+        assert process.returncode == 0, errors.decode()
+    assert list(tmp_path.iterdir()) == [made.folder]
+
+
 @pytest.mark.parametrize("error", [OSError(errno.EROFS, "Read-only file system"), PermissionError(errno.EACCES, "no")])
 def test_a_folder_that_may_not_be_written_is_said(tmp_path, error):
     stage = Count()
@@ -140,6 +208,24 @@ def test_what_is_not_there_or_of_another_kind_is_named(tmp_path):
         require_kind(tmp_path, ["extract"], "latents")
     with pytest.raises(ConfigError, match="Did you mean 'times'"):
         execute(Count(), {"time": 1}, {}, tmp_path / "b", CPU)
+
+
+def test_a_process_takes_a_gpu_that_it_sees(monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert Context(device="auto").torch_device() == "cuda"
+    for rank, place in enumerate(("cuda:0", "cuda:1", "cuda:0")):
+        monkeypatch.setenv("LOCAL_RANK", str(rank))
+        assert Context(device="cuda").torch_device() == place
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)  # srun --gpus-per-task=1
+    assert Context(device="auto").torch_device() == "cuda:0"
+
+
+def test_a_numbered_device_is_refused():
+    with pytest.raises(VaebenchError, match="--device cuda, and CUDA_VISIBLE_DEVICES=1"):
+        Context(device="cuda:1").torch_device()
 
 
 def test_the_record_names_machine_versions_and_inputs(tmp_path):

@@ -124,6 +124,32 @@ def test_data_without_attributes_cannot_be_probed(tmp_path):
     assert read_json(left.folder / "notes.json") == {"not_available": {"probes": "needs attributes"}}
 
 
+@pytest.mark.parametrize("kind", ["train", "sit"])
+def test_killed_between_training_and_sealing_it_does_not_train_anew(smoke_run, tmp_path, monkeypatch, kind):
+    from vaebench.stages import base
+    from vaebench.training.loop import _Loop
+
+    record = json.loads((folder(smoke_run, f"{kind}-kl-vae-*") / "stage.json").read_text())
+    steps, one_step, write_scores = [], _Loop._one_step, base.write_scores
+    monkeypatch.setattr(_Loop, "_one_step", lambda self: (steps.append(self.step), one_step(self))[1])
+
+    def execute_again():
+        return execute(STAGES.get(kind)(), record["config"], record["references"], tmp_path / "out", CPU)
+
+    monkeypatch.setattr(base, "write_scores", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        execute_again()
+    monkeypatch.setattr(base, "write_scores", write_scores)
+    trained = len(steps)
+    made = execute_again()
+    assert len(steps) == trained == record["config"]["training"]["steps"]
+    assert made.hash == record["hash"]
+    assert not (made.folder / "checkpoints").exists()
+    expected, found = ({p.relative_to(root): p.read_bytes() for p in root.rglob("*.safetensors")}
+                       for root in (folder(smoke_run, f"{kind}-kl-vae-*"), made.folder))  # fmt: skip
+    assert found == expected
+
+
 def test_an_image_size_that_f_does_not_divide_is_refused(tmp_path):
     with pytest.raises(DataError, match="40 x 40"):
         vaebench.train(

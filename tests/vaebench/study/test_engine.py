@@ -10,7 +10,8 @@ import pytest
 
 import vaebench
 from vaebench.core.errors import MismatchError
-from vaebench.study.engine import finished
+from vaebench.stages.base import Context
+from vaebench.study.engine import Options, finished, run
 from vaebench.study.graph import build_graph
 from vaebench.study.spec import load_study
 
@@ -88,6 +89,25 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(smoke_run, 
         assert process.wait() == 130
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert scores(root) == scores(smoke_run)
+
+
+@pytest.mark.parametrize(("threads", "alone", "shared"), [(None, 3, 1), (2, 2, 2)])
+def test_threads_of_a_stage_of_launched_processes(stub_graph, stub_spec, tmp_path, monkeypatch, threads, alone, shared):
+    import torch
+
+    monkeypatch.setattr("vaebench.study.engine.process_count", lambda: 8)
+    monkeypatch.setattr("vaebench.study.engine.core_count", lambda: 3)
+    graph, before = stub_graph(alone={}, shared={"needs": ["alone"]}), torch.get_num_threads()
+    graph.nodes["shared"].stage.parallel = True
+    torch.set_num_threads(1)  # as torchrun does
+    try:
+        run(stub_spec, graph, tmp_path / "run", Context(device="cpu"), Options(threads=threads))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    assert {name: made["threads"] for name, made in graph.made(tmp_path / "run").items()} == {
+        "alone": alone, "shared": shared,
+    }  # fmt: skip
 
 
 def test_the_plan_knows_what_is_done(smoke_run, smoke_file, tmp_path):

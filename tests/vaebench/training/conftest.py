@@ -52,18 +52,19 @@ def toy() -> type[Toy]:
 
 
 @pytest.fixture
-def in_two_processes() -> Callable[[str], None]:
-    """Runs a program in two processes of one gloo group."""
+def in_two_processes() -> Callable[..., None]:
+    """Runs a program in two processes of one gloo group, or in two that are still to form it as under torchrun."""
 
-    def run(code: str) -> None:
+    def run(code: str, grouped: bool = True) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        head = "import torch.distributed as dist\ndist.init_process_group('gloo')\n"
+        head = "import torch.distributed as dist\n" + ("dist.init_process_group('gloo')\n" if grouped else "")
         tail = "\nfrom vaebench.core.processes import leave_group\nleave_group()\n"
         running = []
         for rank in range(2):
             place = {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            place |= {"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
             environment = os.environ | place | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path.cwd())}
             command = [sys.executable, "-c", head + code + tail]
             running.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))

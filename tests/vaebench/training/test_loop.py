@@ -2,17 +2,21 @@ import json
 import os
 import signal
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from vaebench.core.errors import DataError, MismatchError, NumericalError
+from vaebench.core.seeds import torch_generator
 from vaebench.training.checkpoint import checkpoint_path, checkpoint_steps, load_checkpoint, load_latest
 from vaebench.training.ema import ema_decay
 from vaebench.training.guard import Guard
 from vaebench.training.loop import LoopConfig, run_loop, snapshot_path
 from vaebench.training.schedule import learning_rate_factor
+from vaebench.training.step import update
 
 
 def config(**values):
@@ -113,6 +117,47 @@ def test_a_signal_during_the_last_step_is_not_lost(toy, accelerator, tmp_path, r
         run_loop(toy(accelerator), config(), folder, accelerator, "late", on_step=on_step)
     run_loop(toy(accelerator), config(), folder, accelerator, "late")
     assert_same(reference, folder)
+
+
+INTERRUPTED = """
+import os, signal, sys, time
+from pathlib import Path
+sys.path.insert(0, {here!r})
+from conftest import Toy
+import vaebench.training.loop as loop
+from vaebench.training.step import make_accelerator
+
+class Slow(Toy):
+    def train_step(self, step, salt):
+        time.sleep(0.01)
+        return super().train_step(step, salt)
+
+def on_step(step):
+    if step == 40 and rank == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+def counted(self, *flags):
+    looks.append(self.step)
+    return agree(self, *flags)
+
+accelerator, looks, folder = make_accelerator("cpu"), [], Path({folder!r})
+rank, agree = accelerator.process_index, loop._Loop._agree
+loop._Loop._agree, loop._SECONDS_BETWEEN_LOOKS = counted, 0.5
+config = loop.LoopConfig(steps=500, log_every=500, checkpoint_every=None, checkpoint_seconds=None, tensorboard=False)
+try:
+    loop.run_loop(Slow(accelerator), config, folder, accelerator, "together", on_step=on_step)
+except KeyboardInterrupt:
+    (folder / f"looks-{{rank}}").write_text(" ".join(map(str, looks)))
+"""
+
+
+def test_what_is_asked_of_one_of_two_processes_soon_interrupts_both(tmp_path, in_two_processes):
+    in_two_processes(INTERRUPTED.format(here=str(Path(__file__).parent), folder=str(tmp_path)), grouped=False)
+    looks, others = ([int(step) for step in (tmp_path / f"looks-{rank}").read_text().split()] for rank in range(2))
+    assert looks == others
+    assert 40 <= looks[-1] < 200
+    assert len(looks) < looks[-1] / 2
+    assert checkpoint_steps(tmp_path / "checkpoints")[-1] == looks[-1]
 
 
 def test_kill_while_a_checkpoint_is_written_leaves_the_former(toy, accelerator, tmp_path, reference, monkeypatch):
@@ -219,6 +264,39 @@ def test_guard_leaves_overflowing_gradients_to_the_loss_scaler():
     assert guard.first_bad() is None
     guard.observe(1, {"loss": torch.tensor(float("nan")), "gradient_norm": torch.tensor(1.0)})
     assert guard.first_bad() == 1
+
+
+class Rivals:
+    """Two networks with an optimiser each."""
+
+    ema_of = ()
+
+    def __init__(self, accelerator):
+        self.accelerator = accelerator
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.modules = {name: nn.Linear(4, 1) for name in ("first", "second")}
+        self.optimizers = {name: torch.optim.SGD(net.parameters(), lr=0.1) for name, net in self.modules.items()}
+
+    def train_step(self, step, salt):
+        inputs = torch.randn(8, 4, generator=torch_generator(0, "inputs", step, salt))
+        losses = {f"loss_{name}": net(inputs).square().mean() for name, net in self.modules.items()}
+        for loss in losses.values():
+            self.accelerator.backward(loss)
+        for name, net in self.modules.items():
+            update(self.accelerator, self.optimizers[name], net.parameters(), None)
+        return {name: loss.detach() for name, loss in losses.items()}
+
+
+def test_the_loss_scale_changes_once_a_step_for_all_optimisers(accelerator, tmp_path):
+    plain = Rivals(accelerator)
+    run_loop(plain, config(), tmp_path / "plain", accelerator, "plain")
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1)
+    scaled = Rivals(accelerator)
+    run_loop(scaled, config(), tmp_path / "scaled", accelerator, "scaled")
+    assert accelerator.scaler.get_scale() == 4.0 * 2**20
+    for name, net in plain.modules.items():  # powers of two round nothing
+        assert torch.equal(net.weight, scaled.modules[name].weight)
 
 
 def test_learning_rate_follows_the_schedule_across_an_interruption(toy, accelerator, tmp_path):

@@ -348,6 +348,23 @@ def test_bad_requests_say_why(tmp_path):
         make_accelerator("cpu", "fp16")
 
 
+def test_adaptive_weights_refuse_fp16_and_fixed_ones_do_not(tmp_path):
+    data, accelerator = Photographs(), make_accelerator("cpu")
+    accelerator.scaler = torch.amp.GradScaler("cpu")  # as under fp16, which itself needs a GPU
+
+    def run(method, gan, name):
+        tokenizer = method.build("nano", torch_generator(1, "weights"))
+        settings = config(steps=6, gan=gan)
+        train_tokenizer(method, tokenizer, data, data.features, TEACHER, settings, tmp_path / name, accelerator)
+
+    with pytest.raises(ConfigError, match=r"adaptive=true does not go with mixed_precision=fp16.*bf16"):
+        run(Plain(), GAN, "gan")
+    with pytest.raises(ConfigError, match=r"objective with an adaptive weight.*bf16"):
+        run(Aligned(), GanConfig(), "objective")
+    run(Plain(), GAN.model_copy(update={"adaptive": False}), "fixed")
+    assert len(rows(tmp_path / "fixed")) == 6
+
+
 PROCESS = """
 import sys
 from pathlib import Path

@@ -137,7 +137,7 @@ def carry_out(job: Job, own_streams: bool = False) -> Outcome:
     began = time.monotonic()
     with logged(Path(job.log), own_streams):
         try:
-            with _threads(job.threads):
+            with torch_threads(job.threads):
                 execute_job(job)
         except VaebenchError as error:
             print(f"Error: {error}", file=sys.stderr)
@@ -161,7 +161,7 @@ def execute_job(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def torch_threads(count: int | None) -> Iterator[None]:
     """Let torch, OpenMP and BLAS use so many threads, and as many as before afterwards."""
     if count is None:
         yield

@@ -50,6 +50,9 @@ class StubGraph:
     def folders(self, root: Path) -> dict[str, Path]:
         return {node.id: root / "stages" / node.folder_name for node in self.nodes.values()}
 
+    def inputs(self, node: StubNode, root: Path) -> dict[str, Path]:
+        return {role: self.folders(root)[other] for role, other in node.needs.items()}
+
     def made(self, root: Path) -> dict[str, dict[str, Any]]:
         """What each complete stage noted."""
         return {
