@@ -13,7 +13,8 @@ So the flow's own loss never reaches the tokenizer, and the tokenizer's alignmen
 one scalar whose gradients are exactly those of the two separate passes.
 
 Matched to the authors' code (REPA-E/REPA-E, `train_repae.py`): the coefficients, block 8, BN (eps 1e-4, momentum 0.1),
-the order of the parts, 1e-4 for all learning rates, EMA of everything including BN's statistics. Time runs as in SiT:
+the order of the parts, 1e-4 for all learning rates, EMA of the SiT and of BN's statistics. The tokenizer is averaged
+too, as every method's here, where REPA-E keeps its last weights. Time runs as in SiT:
 t = 0 noise, t = 1 data. REPA-E counts it the other way, which for t ~ U(0, 1) is the same training.
 
 Published beside the latents are BN's averaged running statistics, mean and 1 / sqrt(variance), as the tokenizer's own

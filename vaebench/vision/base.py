@@ -50,8 +50,8 @@ class Features:
 class Preprocessing:
     """Resize to ``size`` x ``size``, clamp to [0, 1], then (x - mean) / std per channel.
 
-    The filter is antialiased; ``antialias`` False leaves that out, as VA-VAE's and REPA's scripts do. Clamping undoes
-    the overshoot of the bicubic filter, as 8-bit image libraries do.
+    The filter is antialiased, and clamping undoes its overshoot, as 8-bit image libraries do; ``antialias`` False
+    leaves out both, as VA-VAE's and REPA's scripts do.
     """
 
     size: int
@@ -63,7 +63,8 @@ class Preprocessing:
     def __call__(self, images: Tensor) -> Tensor:
         if images.shape[-2:] != (self.size, self.size):
             size = (self.size, self.size)
-            images = F.interpolate(images, size=size, mode=self.resample, antialias=self.antialias).clamp_(0, 1)
+            images = F.interpolate(images, size=size, mode=self.resample, antialias=self.antialias)
+            images = images.clamp_(0, 1) if self.antialias else images
         mean = images.new_tensor(self.mean).view(1, 3, 1, 1)
         std = images.new_tensor(self.std).view(1, 3, 1, 1)
         return (images - mean) / std
