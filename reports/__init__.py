@@ -10,6 +10,7 @@ def make_report(
     force: bool = False,
     formats: Sequence[str] = ("html", "md", "latex", "csv", "figures"),
     without: Sequence[str] = (),
+    with_controls: bool = False,
 ) -> Path:
     """Write a report about one or more study folders.
 
@@ -20,8 +21,10 @@ def make_report(
         formats: `html` (`report.html`, which needs nothing else), `md` (`report.md`, and `cards/` with a model card for
             every tokenizer), `latex` (`latex/`, tables with booktabs), `csv` (`tables/`, also as Parquet), `figures`
             (`figures/`, PNG and SVG).
-        without: labels of tokenizers to leave out, such as a control that is so far from the others that it alone
-            would settle every correlation.
+        without: labels of tokenizers to leave out.
+        with_controls: let controls (principal components, random projections, pixels), which nobody trained, count in
+            correlations, predictions and who is best. One far from all others alone would settle every correlation, so
+            by default they only stand in tables and plots.
 
     Returns:
         Path of `report.html`, or `output_dir` where that is not among the formats.
@@ -34,4 +37,4 @@ def make_report(
     """
     from reports.build import build_report
 
-    return build_report(study_dirs, output_dir, force, formats, without)
+    return build_report(study_dirs, output_dir, force, formats, without, with_controls)

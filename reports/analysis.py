@@ -47,7 +47,7 @@ class Analysis:
 def analyse(
     results: Results, comparison: pd.DataFrame, *, within: float | None = None, force: bool = False
 ) -> Analysis:
-    """Compute every table.
+    """Compute every table; relations and prediction are those of the tokenizers that are no controls.
 
     Args:
         results: what `reports.collect.collect` read.
@@ -55,13 +55,13 @@ def analyse(
         within: margin of 'picked the best or within' in units of gFID; default: the noise of the best one.
         force: let scores of differing protocols share an axis.
     """
-    facts = tokenizer_facts(results)
-    relations = related(results, comparison, force=force)
-    prediction, held_out = _predictions(results, comparison, facts, within, force)
+    facts, trained, counted = tokenizer_facts(results), results.trained(), results.counted(comparison)
+    relations = related(trained, counted, force=force)
+    prediction, held_out = _predictions(trained, counted, facts[~facts["label"].isin(results.controls)], within, force)
     return Analysis(
         tokenizers=facts,
-        relations=relation_table(results, relations),
-        partial=partial_table(results, comparison, relations, force=force),
+        relations=relation_table(trained, relations),
+        partial=partial_table(trained, counted, relations, force=force),
         prediction=prediction,
         held_out=held_out,
         convergence=convergence_curves(comparison),

@@ -33,18 +33,16 @@ def _claim(relation: Relation | str | None, rival: Relation | str | None) -> str
     if isinstance(relation, str):
         return "Whether readable latents generate better was not tested: the scores come from differing protocols."
     c, n = relation.correlation, len(relation.points)
-    tokenizers = f"{n} tokenizer{'s' * (n != 1)}"
+    tokenizers = f"{n} {'trained ' * bool(len(relation.controls))}tokenizer{'s' * (n != 1)}"
     if c is None:
         return f"Whether readable latents generate better cannot be told from {tokenizers}."
     name = in_prose(relation.predictor.label)
     numbers = f"r = {coefficient(c.pearson)} between {name} and gFID, 95% interval {_range(c.low, c.high)}"
-    if c.unsettled:
+    if relation.unsettled:
         open_ = f"These {tokenizers} do not settle whether latents that show attributes generate better ({numbers}"
-        return f"{open_})." if not c.excludes_zero else f"{open_}, but {c.unsettled})."
-    if c.pearson < 0:
-        also = _as_close(c.pearson, rival)
-        return f"Over these {tokenizers}, latents that show attributes more plainly generated better ({numbers}){also}."
-    return f"Over these {tokenizers}, latents that show attributes more plainly generated worse ({numbers})."
+        return f"{open_})." if not c.excludes_zero else f"{open_}, but {relation.unsettled})."
+    how, also = "better" if c.pearson < 0 else "worse", _as_close(c.pearson, rival)
+    return f"Over these {tokenizers}, latents that show attributes more plainly generated {how} ({numbers}){also}."
 
 
 def _as_close(r: float, rival: Relation | str | None) -> str:
@@ -64,26 +62,34 @@ def _choice(comparison: pd.DataFrame, budget: str, predictions: pd.DataFrame) ->
     ahead = f"{place.best} generated best (gFID {number(float(value), metric_name('gfid').digits)})"
     if place.reason == "no interval":
         ahead += ", by a margin of unknown certainty"
+    elif place.reason == "one training seed":
+        ahead += ", though on one training seed, and another might change the order"
     elif not place.clear:
         ahead += f", though within noise of {listed(list(place.tied[1:]))}"
     return f"{ahead}; {_picking(predictions)}."
 
 
 def _picking(predictions: pd.DataFrame) -> str:
-    """What the latent scores alone would have picked."""
+    """What the latent scores say of tokenizers that the model has not seen, and what asking them takes.
+
+    Every prediction comes from a model of all the others' measured values: nothing was saved on these tokenizers.
+    """
     ridge = predictions[
         (predictions["model"] == "latent scores, ridge")
         & (predictions["target"] == "gfid")
         & (predictions["left_out"] == "tokenizer")
     ]
-    if ridge.empty or not ridge["picked"].iloc[0]:
-        return "whether it could have been picked without training a diffusion model needs five tokenizers to say"
+    if ridge.empty or pd.isna(ridge["r2"].iloc[0]):
+        return "whether latent scores predict it without training a diffusion model needs five tokenizers to say"
     one = ridge.iloc[0]
-    saved = "" if pd.isna(one["saved_share"]) else f" and saved {one['saved_share']:.0%} of the computing time"
-    if one["picked"] == one["best"]:
-        return f"latent scores alone would have picked it{saved}"
-    worse = f"{number(one['regret'], 1)} gFID worse"
-    return f"latent scores alone would have picked {one['picked']}, {worse}{',' * bool(saved)}{saved}"
+    if not one["picked"]:
+        return "each tokenizer's gFID was predicted from its latent scores no better than by the mean of the others"
+    which = "it" if one["picked"] == one["best"] else f"{one['picked']} ({number(one['regret'], 1)} gFID worse)"
+    said = f"latent scores, in models fitted to the gFID of all others, put {which} first"
+    if pd.isna(one["scoring_share"]):
+        return said
+    share = f"{one['scoring_share']:.0%}"
+    return f"{said}; for a further tokenizer, once these are generated, scoring takes {share} of the time of generating"
 
 
 def _range(low: float, high: float) -> str:

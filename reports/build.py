@@ -1,6 +1,7 @@
 """The report from end to end: read, compare, relate, draw, write."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reports.analysis import analyse
@@ -37,11 +38,15 @@ def build_report(
     force: bool = False,
     formats: Sequence[str] = FORMATS,
     without: Sequence[str] = (),
+    with_controls: bool = False,
 ) -> Path:
     """See `reports.make_report`."""
     output_dir, wanted = Path(output_dir), checked_formats(formats)
     results = collect(study_dirs).without(without)
+    if with_controls:
+        results = replace(results, controls=())
     comparison = compare(results.scores)
+    counted = results.counted(comparison)
     leading = Leading.of(comparison)
     analysis = analyse(results, comparison, force=force)
     families = {str(label): str(family) for label, family in analysis.tokenizers.set_index("label")["family"].items()}
@@ -50,24 +55,24 @@ def build_report(
     drawn = scatters(headline, look)
     explorer = Explorer.of(comparison, analysis.relations, leading.budget)
     report = Report(
-        answer=answer(comparison, leading.budget, headline, analysis.prediction),
+        answer=answer(counted, leading.budget, headline, analysis.prediction),
         answer_figure=answer_figure(comparison, leading, drawn, look),
         answer_n=len(probe.points) if isinstance(probe := headline.get("probe"), Relation) else 0,
         results=results,
         comparison=comparison,
         leading=leading,
         look=look,
-        findings=findings(results, comparison, leading.probe, leading.budget, headline),
+        findings=findings(results, counted, leading.probe, leading.budget, headline),
         scatters=drawn,
-        relations=all_relations(results, comparison, leading, force),
+        relations=all_relations(results, counted, leading, force),
         attribute_chart=attribute_chart(comparison, leading, look),
         attribute_rows=attributes(comparison, leading),
         curves=training_curves(results, look),
-        budgets=budget_charts(comparison, leading, look),
+        budgets=budget_charts(results, comparison, leading, look, force),
         analysis=analysis,
         explorer=explorer,
         heat=heat(explorer),
-        cards=profile_cards(comparison, leading, look),
+        cards=profile_cards(counted, leading, look),
     )
     if "csv" in wanted:
         write_tables(results, comparison, output_dir / "tables", analysis.tables())

@@ -15,17 +15,17 @@ import jinja2
 import pandas as pd
 
 from reports.collect import Results, Stage, collect
+from reports.comparison import compare
 from reports.names import ARROWS, GROUPS, OTHER, listed, metric_name, metric_order, number
 from vaebench.core.errors import DataError
 from vaebench.core.files import atomic_write, read_json
 
 PICTURES = ("originals.png", "reconstructions.png")
-KEY = ["metric", "vectorisation", "protocol_hash"]
 
 
 @dataclass(frozen=True)
 class Rival:
-    """Another tokenizer's value of a score, the mean over its seeds, with the outermost bounds of their intervals."""
+    """Another tokenizer's value of a score and its interval, as `reports.comparison.compare` has them."""
 
     label: str
     value: float
@@ -193,14 +193,9 @@ def strip(line: Line, width: float = 160.0) -> dict[str, Any]:
 
 
 def _means(results: Results) -> pd.DataFrame:
-    """One row per tokenizer and score (not of single attributes, not of samples): the mean over seeds."""
+    """One row per tokenizer and score (not of single attributes, not of samples), as `reports.comparison.compare`."""
     table = results.scores
-    table = table[(table["attribute"] == "") & table["kind"].isin(["reconstruct", "probe", "score"])]
-    by = ["study", "tokenizer", "label", *KEY, "direction"]
-    found = table.groupby(by, as_index=False, sort=False).agg(
-        value=("value", "mean"), low=("low", "min"), high=("high", "max"), n=("n", "max"), baseline=("baseline", "mean")
-    )
-    return found
+    return compare(table[(table["attribute"] == "") & table["kind"].isin(["reconstruct", "probe", "score"])])
 
 
 def _line(row: Any, table: pd.DataFrame, same: Sequence[bool]) -> Line:

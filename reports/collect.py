@@ -1,5 +1,6 @@
 """Reading study folders: every score of every stage in one long table, with the protocol behind each."""
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,9 @@ from reports.names import BUDGET_KEYS, budget_label
 from vaebench.core.errors import DataError, MissingPath, UnknownName, suggest
 from vaebench.core.files import read_json
 from vaebench.core.scores import Score, read_scores
+from vaebench.tokenizers.controls import CONTROLS
 
-INDEX, SCORES, NOTES, CURVES = "index.json", "scores.json", "notes.json", "metrics.jsonl"
+INDEX, RECORD, SCORES, NOTES, CURVES = "index.json", "stage.json", "scores.json", "notes.json", "metrics.jsonl"
 
 LONG_COLUMNS: dict[str, str] = {
     "study": "str", "stage": "str", "kind": "str", "tokenizer": "str", "label": "str", "seed": "Int64", "budget": "str",
@@ -52,6 +54,20 @@ class Stage:
         """Path of an image that the stage left, if it did."""
         path = self.folder / name
         return path if self.complete and path.is_file() else None
+
+    def recorded(self, *keys: str) -> Mapping[str, Any]:
+        """A part of the stage's record, by the keys that lead to it; empty without one that can be read."""
+        try:
+            found = read_json(self.folder / RECORD)
+            for key in keys:
+                found = found[key]
+            return dict(found)
+        except (DataError, MissingPath, KeyError, TypeError, ValueError):
+            return {}
+
+    def training(self) -> Mapping[str, Any]:
+        """Settings of the training loop as the stage recorded them."""
+        return self.recorded("config", "training")
 
     def curve(self) -> pd.DataFrame:
         """The training log, one row per logged step; empty without one. A line cut short by a kill is passed over."""
@@ -96,6 +112,7 @@ class Results:
         labels: (study, tokenizer) -> label, in the order of the studies' stages.
         problems: what could not be read, in plain words; a report says them.
         unavailable: (score, why) -> labels of the tokenizers that it could not be had for.
+        controls: labels of those that nobody trained, which no statistic counts; none where there is nothing else.
     """
 
     studies: tuple[Study, ...]
@@ -104,6 +121,15 @@ class Results:
     labels: Mapping[tuple[str, str], str]
     problems: tuple[str, ...] = ()
     unavailable: Mapping[tuple[str, str], Sequence[str]] = field(default_factory=dict)
+    controls: tuple[str, ...] = ()
+
+    def trained(self) -> "Results":
+        """These results less the controls."""
+        return self._less(self.controls)
+
+    def counted(self, comparison: pd.DataFrame) -> pd.DataFrame:
+        """Rows of a comparison of these results, less those of controls."""
+        return comparison[~comparison["label"].isin(self.controls)]
 
     def gaps(self) -> list[str]:
         """What could not be read or could not be had, in plain words."""
@@ -127,19 +153,24 @@ class Results:
                 raise UnknownName(f"These studies compare no tokenizer '{label}'.", suggest(label, everyone))
         if not labels:
             return self
-        kept = {key: label for key, label in self.labels.items() if label not in labels}
-        if not kept:
+        if set(everyone) <= set(labels):
             raise DataError("Without these tokenizers no result is left.", "Leave out fewer.")
+        said = f"Left out on request: {', '.join(dict.fromkeys(labels))}."
+        return replace(self._less(labels), problems=(*self.problems, said))
+
+    def _less(self, labels: Sequence[str]) -> "Results":
+        kept = {key: label for key, label in self.labels.items() if label not in labels}
         gone = self.labels.keys() - kept.keys()
         studies = [
             replace(study, stages=tuple(stage for stage in study.stages if (study.name, stage.tokenizer) not in gone))
             for study in self.studies
         ]
         unavailable = {key: [label for label in who if label not in labels] for key, who in self.unavailable.items()}
+        controls = tuple(label for label in self.controls if label not in labels)
         return replace(
             self, studies=tuple(studies), scores=self.scores[~self.scores["label"].isin(labels)].reset_index(drop=True),
-            labels=kept, problems=(*self.problems, f"Left out on request: {', '.join(dict.fromkeys(labels))}."),
-            unavailable={key: who for key, who in unavailable.items() if who},
+            labels=kept, unavailable={key: who for key, who in unavailable.items() if who},
+            controls=controls if set(controls) < set(kept.values()) else (),
         )  # fmt: skip
 
 
@@ -193,6 +224,7 @@ def collect(folders: Sequence[Path | str]) -> Results:
     problems: list[str] = []
     unavailable: dict[tuple[str, str], list[str]] = {}
     for study in studies:
+        data = _data_of(study)
         for stage in study.stages:
             if not stage.complete:
                 problems.append(f"{study.name}: stage {stage.id} ({stage.kind}) is not complete.")
@@ -206,11 +238,45 @@ def collect(folders: Sequence[Path | str]) -> Results:
                 label = labels.get((study.name, stage.tokenizer), stage.tokenizer)
                 tokenizers = unavailable.setdefault((name, why), [])
                 tokenizers += [] if label in tokenizers else [label]
-            for score in scores:
+            for score in (_of_data(score, data) for score in scores):
                 rows.append(_row(study, stage, score, labels))
                 protocols[score.protocol_hash] = {"metric": score.metric, "protocol": score.protocol}
     table = pd.DataFrame(rows, columns=list(LONG_COLUMNS)).astype(LONG_COLUMNS)
-    return Results(tuple(studies), table, protocols, labels, tuple(problems), unavailable)
+    return Results(tuple(studies), table, protocols, labels, tuple(problems), unavailable, _controls(studies, labels))
+
+
+def _data_of(study: Study) -> str:
+    """Hash of the stage that made the study's data, its first of that kind; empty where none is known.
+
+    Where the data came from elsewhere, as for a card, stages that encode images have it among their inputs.
+    """
+    made = (entry.get("hash") for entry in study.index["stages"] if entry["kind"] == "data")
+    used = (stage.recorded("inputs").get("data") for stage in study.of_kind("extract", "reconstruct"))
+    return str(next(filter(None, itertools.chain(made, used)), ""))
+
+
+def _of_data(score: Score, data: str) -> Score:
+    """The score with the data in its protocol: two data sets share no axis, also where a stage did not say its own."""
+    if not data or "data" in score.protocol:
+        return score
+    return score.model_copy(update={"protocol": {**score.protocol, "data": data}})
+
+
+def _controls(studies: Sequence[Study], labels: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
+    """Labels of the controls, which a study lists among its tokenizers or asks for under `controls`."""
+    found = []
+    for study in studies:
+        config = study.index.get("config")
+        config = config if isinstance(config, dict) else {}
+        entries = [entry for entry in config.get("tokenizers") or [] if isinstance(entry, dict)]
+        origins = {str(e.get("name")): str(e.get("method") or e.get("load") or "").split("?")[0] for e in entries}
+        asked = tuple(map(str, config.get("controls") or ()))
+        for (name, tokenizer), label in labels.items():
+            # One that is asked for bears its kind's name, with sizes ("-f16d32") where the study has several.
+            origin = origins.get(tokenizer) or next((one for one in asked if f"{tokenizer}-".startswith(f"{one}-")), "")
+            if name == study.name and origin in CONTROLS:
+                found.append(label)
+    return tuple(found) if len(found) < len(labels) else ()
 
 
 def _not_available(stage: Stage) -> dict[str, str]:

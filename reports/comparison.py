@@ -40,7 +40,7 @@ def compare(scores: pd.DataFrame) -> pd.DataFrame:
             low, high, interval = _mean_bounds(records)
         rows.append({
             **dict(zip(CELL, key, strict=True)),
-            "value": sum(per_seed) / len(per_seed), "low": low, "high": high, "interval": interval,
+            "value": _mean(per_seed), "low": low, "high": high, "interval": interval,
             "seeds": len(per_seed), "n": min(record["n"] for record in records),
             **{column: first[column] for column in ("direction", "baseline", "steps", "cfg", "nfe")},
         })  # fmt: skip
@@ -78,7 +78,8 @@ class Standing:
     Attributes:
         best: label of the best value, or None where no direction is better.
         tied: labels (the best included) whose intervals overlap the best's, or have none to compare.
-        reason: why the best is not marked alone; empty where it is.
+        reason: why the best is not marked alone; empty where it is. An interval of one training seed covers samples
+            and no retraining, so the best and the runner-up need two seeds each.
     """
 
     best: str | None
@@ -87,7 +88,7 @@ class Standing:
 
     @property
     def clear(self) -> bool:
-        """Whether the best one's interval overlaps no other."""
+        """Whether the best one's interval overlaps no other, retraining included."""
         return self.best is not None and not self.reason
 
     @property
@@ -100,10 +101,12 @@ def standing(cells: pd.DataFrame) -> Standing:
     """Best of the comparison rows of one metric (one row per tokenizer), and whether intervals tell it apart."""
     direction = cells["direction"].iloc[0] if len(cells) else "none"
     finite = cells[cells["value"].notna()]
-    if direction == "none" or len(finite) < 2 or finite["label"].duplicated().any():
+    if direction == "none" or len(finite) < 2:
         return Standing(None, ())
     if finite["protocol_hash"].nunique() > 1:
         return Standing(None, (), "different protocols: not comparable")
+    if finite["label"].duplicated().any():
+        return Standing(None, ())
     ranked = finite.sort_values("value", ascending=direction == "lower", kind="stable")
     best, others = ranked.iloc[0], ranked.iloc[1:]
     if finite[["low", "high"]].isna().any(axis=None):
@@ -111,7 +114,8 @@ def standing(cells: pd.DataFrame) -> Standing:
     overlap = others[(others["low"] <= best["high"]) & (others["high"] >= best["low"])]
     if len(overlap):
         return Standing(str(best["label"]), (str(best["label"]), *map(str, overlap["label"])), "intervals overlap")
-    return Standing(str(best["label"]), (str(best["label"]),))
+    reason = "one training seed" if ranked["seeds"].iloc[:2].min() < 2 else ""
+    return Standing(str(best["label"]), (str(best["label"]),), reason)
 
 
 def primary_budget(comparison: pd.DataFrame) -> str:
@@ -158,4 +162,9 @@ def _means_by_seed(records: list[dict[Any, Any]]) -> list[float]:
     for record in records:
         seed = None if pd.isna(record["seed"]) else int(record["seed"])
         values.setdefault(seed, []).append(record["value"])
-    return [sum(v) / len(v) for v in values.values()]
+    return [_mean(v) for v in values.values()]
+
+
+def _mean(values: list[float]) -> float:
+    """About the first, so that equal values have themselves as mean and not what rounding makes of it."""
+    return values[0] + sum(value - values[0] for value in values) / len(values)

@@ -5,20 +5,23 @@ after the last it is taken to be unknown, never extrapolated.
 """
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from reports.axes import Protocols
 from reports.names import metric_order
 from reports.published import refuse_published
 from reports.statistics import standard_error
 from reports.statistics.checks import Vector
+from vaebench.core.config import flattened
 
 METRICS = ("gfid", "gfid_vs_reconstructions")
 DRAWS = 4_999
-STEPS_ENTRY = "sit_steps"  # the entry of the protocol in which snapshots of one SiT differ
+VARIED = {"steps": "sit_steps", "cfg": "sampler.cfg", "nfe": "sampler.nfe"}
+"""Entry of a budget -> the entry of the protocol that holds it, in which points of one curve may differ."""
 
 CURVE_COLUMNS = ["metric", "label", "cfg", "nfe", "steps", "value", "low", "high", "seeds", "n", "protocol_hash"]
 SPEEDUP_TYPES = {
@@ -64,9 +67,17 @@ def steps_to_reach(steps: Vector, values: Vector, wanted: float | Vector) -> Vec
     return np.where(~there.any(axis=1), np.inf, np.where(first == 0, 0.0, crossing))
 
 
-def speedups(
-    comparison: pd.DataFrame, protocols: Mapping[str, Mapping[str, Any]], *, level: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
+def protocol_kinds(protocols: Protocols, hashes: Iterable[str], varied: str = "steps") -> Protocols:
+    """Protocols less the entry of the budget that a curve runs over; of those that are then the same the first."""
+    kinds: dict[str, tuple[str, dict[str, Any]]] = {}
+    for hash_ in hashes:
+        entries = flattened(protocols.get(hash_, {}).get("protocol", {"hash": hash_}))
+        entries.pop(VARIED[varied], None)
+        kinds.setdefault(repr(sorted(entries.items())), (hash_, entries))
+    return {hash_: {"protocol": entries} for hash_, entries in kinds.values()}
+
+
+def speedups(comparison: pd.DataFrame, protocols: Protocols, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """For every two tokenizers at one guidance and NFE: rival's steps / steps to reach the rival's last value.
 
     The interval is a parametric bootstrap of the values behind both curves: each is drawn anew from its interval
@@ -93,14 +104,14 @@ def speedups(
 def _speedup(
     own: pd.DataFrame,
     rival: pd.DataFrame,
-    protocols: Mapping[str, Mapping[str, Any]],
+    protocols: Protocols,
     level: float,
     rng: np.random.Generator,
 ) -> dict[str, Any]:
     last = rival.iloc[-1]
     target, target_steps = float(last["value"]), int(last["steps"])
     found: dict[str, Any] = {"rival_steps": target_steps, "rival_value": target, "note": ""}
-    kinds = {_without_steps(protocols, hash_) for hash_ in {*own["protocol_hash"], *rival["protocol_hash"]}}
+    kinds = protocol_kinds(protocols, [*own["protocol_hash"], *rival["protocol_hash"]])
     if len(kinds) > 1 or own["steps"].duplicated().any() or rival["steps"].duplicated().any():
         return {**found, "note": "Protocols differ in more than the steps."}
     steps, values = own["steps"].to_numpy(float), own["value"].to_numpy(float)
@@ -132,8 +143,3 @@ def _noise(seeds: pd.Series, rng: np.random.Generator) -> Vector:
     """Draws of (value - mean) / standard error: Student's t over seeds, normal for one seed; (DRAWS, points)."""
     columns = [rng.standard_t(k - 1, DRAWS) if k > 1 else rng.standard_normal(DRAWS) for k in seeds]
     return np.stack(columns, axis=1)
-
-
-def _without_steps(protocols: Mapping[str, Mapping[str, Any]], hash_: str) -> str:
-    protocol = protocols.get(hash_, {}).get("protocol", {"hash": hash_})
-    return repr(sorted((key, repr(value)) for key, value in protocol.items() if key != STEPS_ENTRY))

@@ -16,7 +16,7 @@ GENERATING = ("extract", "sit", "generate")
 
 
 @dataclass(frozen=True)
-class Saving:
+class Spent:
     """Seconds of scoring all tokenizers against seconds of training and sampling a SiT for each; NaN where unrecorded.
 
     Attributes:
@@ -28,14 +28,9 @@ class Saving:
     generating: float
 
     @property
-    def seconds(self) -> float:
-        """Seconds saved by stopping at the scores."""
-        return self.generating - self.scoring
-
-    @property
     def share(self) -> float:
-        """Share of the seconds saved."""
-        return self.seconds / self.generating if self.generating > 0 else float("nan")
+        """Of the time of generating that scoring takes."""
+        return self.scoring / self.generating if self.generating > 0 else float("nan")
 
 
 def stage_costs(results: Results) -> pd.DataFrame:
@@ -55,14 +50,14 @@ def stage_costs(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def saving(costs: pd.DataFrame, labels: list[str], budget: str, kinds: tuple[str, ...]) -> Saving:
+def spent(costs: pd.DataFrame, labels: list[str], budget: str, kinds: tuple[str, ...]) -> Spent:
     """What scoring these tokenizers (stages of `kinds`) took, and what generating with each at `budget` took."""
     own = costs[costs["label"].isin(labels) & costs["budget"].isin(["", budget])]
     generating = own[own["kind"].isin(GENERATING)]
     complete = all(set(generating.loc[generating["kind"] == kind, "label"]) == set(labels) for kind in GENERATING[1:])
     scoring = own.loc[own["kind"].isin(kinds), "seconds"]
     known = not kinds or len(scoring) > 0
-    return Saving(
+    return Spent(
         float(scoring.sum()) if known else float("nan"),
         float(generating["seconds"].sum()) if complete else float("nan"),
     )

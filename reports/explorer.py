@@ -1,6 +1,6 @@
 """Any score against any generation measure: what the page's script draws, and the heat map of all pairs."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import pandas as pd
 from reports.axes import Axis
 from reports.figures import Look, Picture, heat_map
 from reports.names import ARROWS, coefficient, label_of, metric_name, p_value
+from reports.relation_tables import COEFFICIENTS
 from reports.relations import generation_measures, predictors
 
 Cell = list[float | None]
@@ -64,10 +65,12 @@ class Explorer:
         """Readable name with an arrow for the better direction."""
         return f"{label_of(axis.metric, axis.vectorisation)} {ARROWS[self.directions[axis]]}".strip()
 
-    def data(self, look: Look, first: Axis | None) -> dict[str, Any]:
+    def data(self, look: Look, first: Axis | None, controls: Collection[str] = ()) -> dict[str, Any]:
         """Tokens, scores and measures (each with a cell per token), and what is said of each pair."""
         return {
-            "tokens": [{"label": label, "colour": look.colour(label)} for label in look.labels],
+            "tokens": [
+                {"label": label, "colour": look.colour(label), "control": label in controls} for label in look.labels
+            ],
             "scores": [self._axis(axis, look) for axis in self.scores],
             "measures": [self._axis(axis, look) for axis in self.measures],
             "relations": {self.place(x, y): said(row) for (x, y), row in self.pairs.items()},
@@ -81,12 +84,15 @@ class Explorer:
 
 @dataclass(frozen=True)
 class HeatCell:
-    """One pair: r, rho and tau (None where there are none), whether r's interval excludes 0, and what is said of it."""
+    """One pair: r, rho and tau (None where there are none), which of them are clear of 0, and what is said of it.
+
+    A coefficient is clear where its interval excludes 0 and, for r, `Correlation.unsettled` has nothing against it.
+    """
 
     pearson: float | None = None
     spearman: float | None = None
     kendall: float | None = None
-    clear: bool = False
+    clear: tuple[str, ...] = ()
     pair: str = ""
     tip: str = ""
 
@@ -107,10 +113,10 @@ def heat(explorer: Explorer) -> HeatMap | None:
         return None
     lines = [x for x in explorer.scores if any(x == key[0] for key in explorer.pairs)]
     columns = [y for y in explorer.measures if any(y == key[1] for key in explorer.pairs)]
-    rows = [(x.label, [_cell(explorer, x, y) for y in columns]) for x in lines]
+    rows = [(explorer.label(x), [_cell(explorer, x, y) for y in columns]) for x in lines]
     names = [explorer.label(y) for y in columns]
     values = pd.DataFrame([[c.pearson for c in cells] for _, cells in rows], [r[0] for r in rows], names, dtype=float)
-    marked = pd.DataFrame([[c.clear for c in cells] for _, cells in rows], values.index, names)
+    marked = pd.DataFrame([["pearson" in c.clear for c in cells] for _, cells in rows], values.index, names)
     n = max(int(row["n"]) for row in explorer.pairs.values())
     return HeatMap(names, rows, heat_map(values, marked, "Pearson r", "heat-map"), n)
 
@@ -125,6 +131,8 @@ def said(row: Mapping[Any, Any]) -> str:
         f"Spearman \N{GREEK SMALL LETTER RHO} = {coefficient(row['spearman'])}",
         f"Kendall \N{GREEK SMALL LETTER TAU} = {coefficient(row['kendall'])}",
     ]
+    if row["unsettled"]:
+        parts.append(f"its sign is not settled: {row['unsettled']}")
     if not pd.isna(row["detectable_r"]):
         parts.append(f"so many tokenizers show a true |r| of {row['detectable_r']:.2f} four times in five")
     return "; ".join(parts) + "."
@@ -134,9 +142,12 @@ def _cell(explorer: Explorer, x: Axis, y: Axis) -> HeatCell:
     row = explorer.pairs.get((x, y))
     if row is None:
         return HeatCell()
-    clear = bool(row["pearson_low"] > 0 or row["pearson_high"] < 0)
+    clear = tuple(
+        kind for kind in COEFFICIENTS
+        if (row[f"{kind}_low"] > 0 or row[f"{kind}_high"] < 0) and not (kind == "pearson" and row["unsettled"])
+    )  # fmt: skip
     tip = f"{x.label} and {y.label}. {said(row)}"
-    pearson, spearman, kendall = (float(row[name]) for name in ("pearson", "spearman", "kendall"))
+    pearson, spearman, kendall = (float(row[kind]) for kind in COEFFICIENTS)
     return HeatCell(pearson, spearman, kendall, clear, explorer.place(x, y), tip)
 
 

@@ -135,8 +135,9 @@ class Look:
     def marker(self, label: str) -> str:
         """Marker of a tokenizer."""
         if self.by_family:
-            family = self.families.get(label, label)
-            return MARKERS[[x for x in self.labels if self.families.get(x, x) == family].index(label) % len(MARKERS)]
+            # Not of one family only: from the ninth on, families repeat the colours of earlier ones.
+            alike = [other for other in self.labels if self.colour(other) == self.colour(label)]
+            return MARKERS[alike.index(label) % len(MARKERS)]
         place = self.place(label)
         return MARKERS[(place + place // len(PALETTE)) % len(MARKERS)]
 
@@ -145,23 +146,25 @@ def scatter(relation: Relation, look: Look, name: str) -> Picture:
     """Predictor against target, one labelled point per tokenizer with the intervals of both as bars.
 
     From four points on, a least-squares line with the 95% band of its mean; n, r, interval and p stand in the corner.
+    Controls are hollow and outside the line.
     """
     with mpl.rc_context(STYLE):
-        points, marks = relation.points, {}
+        points, marks = relation.everyone, {}
         many = len(points) > MANY
         figure, axes = _figure(*((7.2, 5.6) if many else (5.4, 4.2)))
         for i, (label, row) in enumerate(points.iterrows()):
-            colour = look.colour(str(label))
+            colour, hollow = look.colour(str(label)), label in relation.controls.index
             drawn = axes.errorbar(
                 row["x"], row["y"], xerr=_bar(row, "x"), yerr=_bar(row, "y"), fmt=look.marker(str(label)), color=colour,
                 ecolor=(colour, 0.5) if many else colour, elinewidth=0.8 if many else 1.3, capsize=1.5 if many else 2.5,
-                markersize=6 if many else 8, markeredgewidth=0,
+                markersize=6 if many else 8, markeredgewidth=1.3 if hollow else 0,
+                markerfacecolor=(colour, 0.0 if hollow else 1.0),
             )  # fmt: skip
             drawn.lines[0].set_gid(f"point-{i}")
             marks[f"point-{i}"] = Mark(_said_of(str(label), row, relation), look.place(str(label)))
         axes.margins(0.16)
-        if len(points) >= 4 and relation.correlation is not None:
-            _draw_fit(axes, points)
+        if len(relation.points) >= 4 and relation.correlation is not None:
+            _draw_fit(axes, relation.points)
         axes.set_xlabel(_with_direction(relation.predictor.label, relation.directions[0]))
         axes.set_ylabel(_with_direction(relation.target.label, relation.directions[1]))
         label_points(figure, axes, points, look.colour, _corner(figure, axes, relation), many)
@@ -177,12 +180,19 @@ DIVERGING = LinearSegmentedColormap.from_list("diverging", ["#0173b2", "#f5f5f2"
 """Blue for -1, orange for +1: told apart by every kind of colour vision, and pale where there is nothing."""
 
 
+def ink_on(channels: Sequence[float]) -> str:
+    """Black or white: what has more contrast (WCAG 2) with a colour in [0, 1], which is 4.58 at the least."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    light = float(np.dot(linear, [0.2126, 0.7152, 0.0722])) + 0.05
+    return "#ffffff" if 1.05 / light > light / 0.05 else "#000000"
+
+
 def heat_map(table: pd.DataFrame, marked: pd.DataFrame, title: str, name: str) -> Picture:
     """Coefficients in [-1, 1] as a table of colours: rows are scores, columns generation measures.
 
     Args:
         table: coefficients; NaN where there is none.
-        marked: of its shape; True where the interval excludes 0, which is drawn with a frame.
+        marked: of its shape; True where the interval excludes 0, which is set in bold.
         title: of the colour bar.
         name: of the figure.
     """
@@ -193,9 +203,9 @@ def heat_map(table: pd.DataFrame, marked: pd.DataFrame, title: str, name: str) -
         image = axes.imshow(table.to_numpy(float), cmap=DIVERGING, vmin=-1, vmax=1, aspect="auto")
         for (i, j), value in np.ndenumerate(table.to_numpy(float)):
             if np.isfinite(value):
-                strong = "#ffffff" if abs(value) > 0.75 else "#1a1a1a"
+                ink = ink_on(DIVERGING((value + 1) / 2)[:3])
                 bold = "bold" if marked.iloc[i, j] else "normal"
-                axes.text(j, i, coefficient(value), ha="center", va="center", fontsize=7, color=strong, fontweight=bold)
+                axes.text(j, i, coefficient(value), ha="center", va="center", fontsize=7, color=ink, fontweight=bold)
             else:
                 axes.text(j, i, "\N{MIDDLE DOT}", ha="center", va="center", fontsize=8, color=SOFT)
         axes.set_xticks(range(table.shape[1]), table.columns, rotation=40, ha="right", fontsize=8, color=INK)
@@ -322,15 +332,19 @@ def attribute_dots(cells: pd.DataFrame, look: Look, title: str, name: str = "att
 
 @dataclass(frozen=True)
 class Run:
-    """One training run: its name, its tokenizer's label and its loss indexed by step."""
+    """One training run: its name, its tokenizer's label, its loss indexed by step.
+
+    `kind` is what the loss is: its name in the log and, of a reconstruction loss, reduction and norm.
+    """
 
     name: str
     tokenizer: str
     losses: pd.Series
+    kind: tuple[str, ...]
 
 
 def curves(runs: Sequence[Run], look: Look, y_label: str, name: str) -> Picture:
-    """Losses of all runs on one axis, which is fair where the loss is taken on images."""
+    """Losses of all runs on one axis, which is fair where they are of one kind and taken on images."""
     with mpl.rc_context(STYLE):
         many = len({run.tokenizer for run in runs}) > MANY
         figure, axes = _figure(*((11.4, 4.6) if many else (5.4, 3.4)))
@@ -485,7 +499,7 @@ def _draw_fit(axes: Axes, points: pd.DataFrame) -> None:
 def _corner(figure: Figure, axes: Axes, relation: Relation) -> Bbox:
     """n, r with interval, and p in the corner farthest from the points; returns where that is on the canvas."""
     c = relation.correlation
-    lines = [f"n = {len(relation.points)}"]
+    lines = [f"n = {len(relation.points)}{' trained' if len(relation.controls) else ''}"]
     if c is None:
         lines.append("no correlation")
     else:
@@ -493,7 +507,8 @@ def _corner(figure: Figure, axes: Axes, relation: Relation) -> Bbox:
     if relation.forced:
         lines.append("protocols differ (forced)")
     figure.draw_without_rendering()
-    at = axes.transAxes.inverted().transform(axes.transData.transform(relation.points[["x", "y"]].to_numpy()))
+    everyone = relation.everyone[["x", "y"]].to_numpy()
+    at = axes.transAxes.inverted().transform(axes.transData.transform(everyone))
     corners = [(x, y) for y in (0.97, 0.03) for x in (0.97, 0.03)]
     x, y = max(corners, key=lambda corner: min(np.hypot(*(at - corner).T), default=0.0))
     text = axes.text(

@@ -43,7 +43,7 @@ def findings(
     found += [*_confounder(relations.get("probe"), relations.get("psnr"))]
     axes = [Axis("gfid", budget=budget), Axis("gfid_vs_reconstructions", budget=budget), probe, Axis("psnr")]
     found += [finding for axis in axes if axis for finding in _leader(comparison, axis)]
-    found += _decoder_share(comparison, budget)
+    found += _decoder_share(results, comparison, budget)
     if not found:
         found.append(Finding("warning", "No scores yet: no complete stage of these studies has any."))
     missing = sum(len(study.incomplete) for study in results.studies)
@@ -58,8 +58,9 @@ def describe(relation: Relation) -> str:
     c = relation.correlation
     if c is None:
         return f"n = {len(relation.points)}. {relation.note}"
+    trained = " trained" if len(relation.controls) else ""
     parts = [
-        f"n = {c.n}. Pearson r = {coefficient(c.pearson)}, 95% interval {_range(c.low, c.high)} (Fisher)",
+        f"n = {c.n}{trained}. Pearson r = {coefficient(c.pearson)}, 95% interval {_range(c.low, c.high)} (Fisher)",
         f"permutation {p_value(c.pearson_p)}",
         f"Spearman ρ = {coefficient(c.spearman)}, {p_value(c.spearman_p)} (smallest possible: {c.smallest_p:.2g})",
     ]
@@ -70,6 +71,9 @@ def describe(relation: Relation) -> str:
     text = "; ".join(parts) + "."
     if relation.partial is not None:
         text += f" With PSNR held fixed, r = {coefficient(relation.partial.value)} ({p_value(relation.partial.p)})."
+    if relation.with_controls is not None:
+        controls = f"the {len(relation.controls)} controls" if len(relation.controls) > 1 else "the control"
+        text += f" With {controls} (hollow) r = {coefficient(relation.with_controls)}."
     return text
 
 
@@ -83,15 +87,15 @@ def _claim(relation: Relation | str, target: str, *, cautioned: bool = False) ->
         return Finding("open", text, describe(relation))
     detail = describe(relation) + (f" {caution(c.n, c.smallest_p)}" if cautioned else "")
     order = "in line with the claim" if c.pearson < 0 else "against the claim"
-    if c.pearson < 0 and not c.unsettled:
+    if c.pearson < 0 and not relation.unsettled:
         text = f"The claim holds here, as far as {c.n} tokenizers can show: a higher {name} came with a lower {target}."
         return Finding("supports", text, detail)
-    if c.pearson > 0 and not c.unsettled:
+    if c.pearson > 0 and not relation.unsettled:
         text = f"The claim does not hold here: a higher {name} came with a higher, worse {target}."
         return Finding("contradicts", text, detail)
     text = (
         f"{relation.predictor.label} against {target}: r = {coefficient(c.pearson)} over {c.n} tokenizers, {order}, "
-        f"but {c.unsettled}, so the claim is neither shown nor refuted."
+        f"but {relation.unsettled}, so the claim is neither shown nor refuted."
     )
     return Finding("open", text, detail)
 
@@ -109,7 +113,16 @@ def _confounder(probe: Relation | str | None, psnr: Relation | str | None) -> li
         if probe.partial
         else f"PSNR cannot be held fixed: {probe.partial_note}"
     )
-    if abs(r_psnr) >= abs(r_probe) - 0.1:
+    close = abs(r_psnr) >= abs(r_probe) - 0.1
+    if psnr.unsettled or probe.unsettled:
+        which = psnr if psnr.unsettled else probe
+        name = "PSNR" if which is psnr else "the probe score"
+        size = "is about as large as" if close else "is smaller than"
+        text = f"PSNR's r with gFID {size} the probe score's, but that of {name} is not settled: {which.unsettled}."
+        if close:
+            text += " These tokenizers cannot tell the two explanations apart."
+        return [Finding("warning" if close else "open", text, detail)]
+    if close:
         side = "higher (worse)" if r_psnr > 0 else "lower (better)"
         text = (
             "PSNR goes with gFID as closely as the probe score does: a higher PSNR came with a "
@@ -131,6 +144,11 @@ def _leader(comparison: pd.DataFrame, axis: Axis) -> list[Finding]:
     values = ", ".join(_value(label, row, metric_name(axis.metric).digits) for label, row in ranked.iterrows())
     if place.clear:
         text = f"{place.best} has the {superlative} {in_prose(axis.label)}; its interval overlaps no other."
+    elif place.reason == "one training seed":
+        text = (
+            f"{place.best} has the {superlative} {in_prose(axis.label)}; its interval overlaps no other, but it or the "
+            "runner-up has one training seed: training again might change the order."
+        )
     elif place.reason == "no interval":
         text = (
             f"{place.best} has the {superlative} {in_prose(axis.label)}; without intervals for all, the difference may "
@@ -146,12 +164,15 @@ def _leader(comparison: pd.DataFrame, axis: Axis) -> list[Finding]:
     return [Finding("fact", text, f"{values}.{note}")]
 
 
-def _decoder_share(comparison: pd.DataFrame, budget: str) -> list[Finding]:
-    rfid = select(comparison, "rfid").drop_duplicates("label").set_index("label")["value"]
-    gfid = select(comparison, "gfid", budget=budget).drop_duplicates("label").set_index("label")["value"]
-    both = pd.concat({"rfid": rfid, "gfid": gfid}, axis=1).dropna()
+def _decoder_share(results: Results, comparison: pd.DataFrame, budget: str) -> list[Finding]:
+    rfid, gfid = (
+        select(comparison, metric, budget=budget).drop_duplicates("label").set_index("label")
+        for metric in ("rfid", "gfid")
+    )
+    both = pd.concat({"rfid": rfid["value"], "gfid": gfid["value"]}, axis=1).dropna()
     both = both[both["gfid"] > 0]
-    if both.empty:
+    # Fréchet distances of other n have other biases, and those to other images other floors.
+    if both.empty or len({_measured_on(results, cells.loc[both.index]) for cells in (rfid, gfid)}) > 1:
         return []
     share = (both["rfid"] / both["gfid"]).sort_values()
     low, high = f"{share.iloc[0]:.0%}", f"{share.iloc[-1]:.0%}"
@@ -163,6 +184,13 @@ def _decoder_share(comparison: pd.DataFrame, budget: str) -> list[Finding]:
         "leaves the decoder's share out.",
         f"{'; '.join(pairs)}. Fréchet distances do not add up, so the share is a guide.",
     )]  # fmt: skip
+
+
+def _measured_on(results: Results, cells: pd.DataFrame) -> tuple[Any, ...]:
+    """Numbers of images and the reference images, of every protocol."""
+    protocols = [results.protocols[hash_]["protocol"] for hash_ in cells["protocol_hash"].unique()]
+    references = {(str(one.get("reference")), str(one.get("reference_samples"))) for one in protocols}
+    return tuple(sorted(set(cells["n"]))), tuple(sorted(references))
 
 
 def _value(label: Any, row: pd.Series, digits: int) -> str:

@@ -1,5 +1,6 @@
 """Predictions of tokenizers that the model has not seen: small regularised models on arrays."""
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any, Literal
@@ -35,6 +36,36 @@ def held_out(x: Vector, y: Vector, groups: NDArray[Any], kind: Kind) -> Vector:
         train, unseen = standardised_by(x[~test], x[test])
         predictions[test] = _fitted(kind, train, y[~test], groups[~test], unseen)
     return predictions
+
+
+def pair_margins(x: Vector, y: Vector, labels: NDArray[Any], groups: NDArray[Any], kind: Kind) -> Vector:
+    """Predicted value of tokenizer i less that of j, both by one model fitted without the groups of either, (n, n).
+
+    Values predicted one at a time do not rank: a model that knows nothing predicts the mean of the others, which is the
+    lower the higher the value left out. Of a pair, both are predicted by the same model, which cannot tell them apart
+    by what it was not fitted to (leave-pair-out, Airola et al. 2011, Computational Statistics and Data Analysis 55).
+
+    Args:
+        x: shape (rows, columns).
+        y: shape (rows,).
+        labels: shape (rows,), of tokenizers, which have a row for every training seed and whose means are compared.
+        groups: shape (rows,), what is left out together; four at least.
+        kind: of the model.
+    """
+    names = list(dict.fromkeys(labels))
+    margins = np.zeros((len(names), len(names)))
+    for pair in itertools.combinations_with_replacement(np.unique(groups), 2):
+        test = np.isin(groups, pair)
+        train, unseen = standardised_by(x[~test], x[test])
+        predicted = _fitted(kind, train, y[~test], groups[~test], unseen)
+        sides = [
+            {name: predicted[labels[test] == name].mean() for name in dict.fromkeys(labels[groups == group])}
+            for group in pair
+        ]
+        for (one, first), (other, second) in itertools.product(*(side.items() for side in sides)):
+            i, j = names.index(one), names.index(other)
+            margins[i, j], margins[j, i] = first - second, second - first
+    return margins
 
 
 def standardised_by(train: Vector, unseen: Vector) -> tuple[Vector, Vector]:
@@ -78,15 +109,31 @@ def _fitted(kind: Kind, x: Vector, y: Vector, groups: NDArray[Any], unseen: Vect
     if kind == "line":
         return ridge(x, y, unseen, np.zeros(1))[0]
     if kind == "ridge":
-        path, penalties = ridge, PENALTIES * len(y)
-    else:
-        largest = 2 * np.abs(x.T @ (y - y.mean())).max() / len(y)
-        path, penalties = elastic_net, largest * SHARES
+        penalties = PENALTIES * len(y)
+        return ridge(x, y, unseen, penalties[[np.argmin(_ridge_errors(x, y, groups, penalties))]])[0]
+    penalties = 2 * np.abs(x.T @ (y - y.mean())).max() / len(y) * SHARES
     errors = np.zeros(len(penalties))
     for group in np.unique(groups):
         left = groups == group
-        errors += np.sum((path(x[~left], y[~left], x[left], penalties) - y[left]) ** 2, axis=1)
-    return path(x, y, unseen, penalties[[np.argmin(errors)]])[0]
+        errors += np.sum((elastic_net(x[~left], y[~left], x[left], penalties) - y[left]) ** 2, axis=1)
+    return elastic_net(x, y, unseen, penalties[[np.argmin(errors)]])[0]
+
+
+def _ridge_errors(x: Vector, y: Vector, groups: NDArray[Any], penalties: Vector) -> Vector:
+    """Sum of squared errors of `ridge` for every penalty, each group predicted by a model of all others.
+
+    Without fitting these: with H the matrix that takes y to its fitted values, the errors of a group g are
+    (I - H_gg)^-1 (y - H y)_g, as for every penalised least squares (Hastie, Tibshirani and Friedman 2009, 7.10).
+    """
+    u, s, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    fitted = u * (s**2 / (s**2 + penalties[:, None]))[:, None, :] @ u.T + 1 / len(y)
+    left = y - fitted @ y
+    errors = np.zeros(len(penalties))
+    for group in np.unique(groups):
+        own = np.flatnonzero(groups == group)
+        inner = np.eye(len(own)) - fitted[:, own[:, None], own]
+        errors += np.sum(np.linalg.solve(inner, left[:, own, None]) ** 2, axis=(1, 2))
+    return errors
 
 
 def mean_of_others(y: Vector, groups: NDArray[Any]) -> Vector:

@@ -27,7 +27,7 @@ from reports.axes import Axis, differences
 from reports.collect import Results, Stage, Study
 from reports.comparison import Standing, standing
 from reports.explorer import Explorer, HeatMap
-from reports.figures import Look
+from reports.figures import Look, ink_on
 from reports.findings import Finding
 from reports.images import QUALITIES, SMALL_ENOUGH, Packed, Packer, packer, size_of
 from reports.names import (
@@ -67,6 +67,12 @@ class Row:
     cells: Mapping[str, list[dict[Any, Any]]]
     standing: Standing
     leading: bool
+
+    @property
+    def mixed(self) -> bool:
+        """Whether several protocols are behind its values, which then do not compare."""
+        found = [cell for cells in self.cells.values() for cell in cells if not pd.isna(cell["value"])]
+        return len({cell["protocol_hash"] for cell in found}) > 1
 
 
 @dataclass(frozen=True)
@@ -132,12 +138,15 @@ def render(report: Report, quality: int = QUALITIES[0]) -> str:
         "duration": duration,
         "p_plain": p_plain,
         "coefficient": coefficient,
-        "cell": _cell,
+        "cell": cell,
         "signed": _signed,
         "score_name": lambda text: METRICS[text].label if text in METRICS else text,
         "sortable": _sortable,
     }
-    environment.globals |= {"svg": lambda picture: Markup(picture.inline()), "caution": caution, "shade": shade}
+    environment.globals |= {
+        "svg": lambda picture: Markup(picture.inline()), "caution": caution, "shade": shade,
+        "digits_of": lambda metric: metric_name(metric).digits,
+    }  # fmt: skip
     style, script = (Markup(_beside(name)) for name in ("report.css", "report.js"))
     results, groups, pack = report.results, table_groups(report), packer(quality)
     shown = gallery.gallery(results, pack)
@@ -151,6 +160,7 @@ def render(report: Report, quality: int = QUALITIES[0]) -> str:
         title=_title(results),
         groups=groups,
         leading_rows=[row for _, rows in groups for row in rows if row.leading],
+        mixed=any(row.mixed for _, rows in groups for row in rows),
         other_budgets=_other_budgets(report),
         relations_by_target=_by_target(report),
         four_or_more=any(isinstance(r, Relation) and len(r.points) > 3 for *_, r in report.relations),
@@ -203,7 +213,7 @@ def table_groups(report: Report, budget: str | None = None) -> list[tuple[str, l
             baseline=float(cells["baseline"].mean()) if cells["baseline"].notna().any() else None,
             n=f"{ns[0]:,}" if len(ns) == 1 else f"{ns[0]:,} to {ns[-1]:,}",
             cells=by_label,
-            standing=standing(cells),
+            standing=standing(report.results.counted(cells)),
             leading=known.leading,
         ))  # fmt: skip
     return [(name, rows) for name, rows in groups.items() if rows]
@@ -243,7 +253,7 @@ def sample_grids(report: Report, pack: Packer) -> list[tuple[str, int, list[Grid
 
 def caveats(report: Report) -> list[str]:
     """What limits these numbers, from the numbers themselves."""
-    table, protocols = report.comparison, report.results.protocols
+    table, protocols = report.results.counted(report.comparison), report.results.protocols
     found = []
     tokenizers = table["label"].nunique()
     found.append(f"{tokenizers} tokenizer{'s' * (tokenizers != 1)}: {caution(tokenizers)}")
@@ -251,9 +261,22 @@ def caveats(report: Report) -> list[str]:
         isinstance(relation, Relation) and relation.correlation is not None for *_, relation in report.relations
     )
     if pairs > 1:
-        found.append(f"{pairs} correlations are shown, none adjusted for their number; some look strong by chance.")
-    if len(table) and table["seeds"].max() == 1:
-        found.append("One training seed: the intervals cover samples, not what another training run would give.")
+        found.append(
+            f"{pairs} correlations are shown; some look strong by chance. Only p values called Holm's are adjusted for "
+            "their number, and no interval is."
+        )
+    if controls := report.results.controls:
+        found.append(
+            f"Controls, which nobody trained ({', '.join(controls)}), count in no correlation or prediction and are "
+            "never the best; --with-controls counts them."
+        )
+    seeds = table.groupby("label")["seeds"].max()
+    single = int((seeds == 1).sum())
+    if single:
+        found.append(
+            f"{single} of {len(seeds)} tokenizers {'have' if single > 1 else 'has'} one training seed: the intervals "
+            "of these cover samples, not what another training run would give."
+        )
     frechet = table[table["metric"].isin(["rfid", "gfid", "gfid_vs_reconstructions"])]
     if len(frechet):
         n = int(frechet["n"].min())
@@ -356,16 +379,25 @@ def _extractors(protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return sorted(names)
 
 
-def shade(r: float) -> str:
-    """The colour of a coefficient in the heat map, as the page's script has it."""
+def shade(r: float) -> tuple[str, bool]:
+    """The colour of a coefficient in the heat map, as the page's script has it, and whether white is read on it."""
     end, middle = ((1, 115, 178) if r < 0 else (213, 94, 0)), (245, 245, 242)
-    return f"rgb({' '.join(str(round(c + (e - c) * abs(r))) for c, e in zip(middle, end, strict=True))})"
+    channels = [round(c + (e - c) * abs(r)) for c, e in zip(middle, end, strict=True)]
+    return f"rgb({' '.join(map(str, channels))})", ink_on([c / 255 for c in channels]) == "#ffffff"
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any, digits: int | None = None) -> str:
+    """A value with this many digits after the point, or else with three in all or as many as stand before the point."""
     if pd.isna(value):
         return number(None)
-    return f"{value:.3g}".replace("-", MINUS) if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    if digits is not None:
+        return number(value, digits)
+    if value and not 1e-6 <= abs(value) < 1e6:
+        return f"{value:.3g}".replace("-", MINUS)
+    shown = round(value) if abs(value) >= 100 else float(f"{value:.3g}")
+    return f"{shown:.8f}".rstrip("0").rstrip(".").replace("-", MINUS)
 
 
 def _seconds_by_kind(results: Results) -> list[tuple[str, int, float]]:
@@ -432,7 +464,8 @@ def _partial_shown(report: Report) -> pd.DataFrame:
 
 def _script_values(report: Report, shown: gallery.Gallery) -> dict[str, Any]:
     maps = [_map_data(one, shown, report.look) for one in shown.maps]
-    return {**report.explorer.data(report.look, report.leading.probe), "maps": maps}
+    data = report.explorer.data(report.look, report.leading.probe, report.results.controls)
+    return {**data, "maps": maps}
 
 
 def _map_data(one: gallery.LatentMap, shown: gallery.Gallery, look: Look) -> dict[str, Any]:

@@ -6,10 +6,15 @@ import pandas as pd
 
 from reports.formats import latex_text
 from reports.html import Report, Row, table_groups
-from reports.names import coefficient, number, p_plain
+from reports.names import coefficient, listed, number, p_plain
 from vaebench.core.files import atomic_write
 
-PREAMBLE = "% Needs \\usepackage{booktabs}. Written by `vaebench report`; intervals are small and below their values.\n"
+PREAMBLE = """\
+% Needs \\usepackage{booktabs}. Written by `vaebench report`.
+% \\vaebenchcaption is what a reader of the table must know: \\input{...} \\caption{... \\vaebenchcaption}
+"""
+DIFFERING = "† Protocols differ: these values do not compare."
+UNSETTLED = "† The sign of r is not settled."
 
 
 def write_latex(report: Report, folder: Path) -> dict[str, Path]:
@@ -17,7 +22,7 @@ def write_latex(report: Report, folder: Path) -> dict[str, Path]:
     tables = {
         "comparison": comparison_table(report),
         "relations": relations_table(report),
-        "prediction": prediction_table(report.analysis.prediction),
+        "prediction": prediction_table(report),
     }
     written = {}
     for name, text in tables.items():
@@ -35,12 +40,19 @@ def comparison_table(report: Report) -> str:
     if not rows:
         return ""
     heads = ["Tokenizer", *(f"{row.label} {row.arrow}".strip() for row in rows)]
-    lines = [
-        [latex_text(label), *(_value(row, label) for row in rows)] for label in report.look.labels
-    ]  # fmt: skip
+    lines = [[latex_text(label), *(_value(row, label) for row in rows)] for label in report.look.labels]
     bounds = [["", *(_bounds(row, label) for row in rows)] for label in report.look.labels]
     body = [line for pair in zip(lines, bounds, strict=True) for line in pair if any(line)]
-    return booktabs("l" + "r" * len(rows), [latex_text(head) for head in heads], body)
+    cells = [cell for row in rows for some in row.cells.values() for cell in some]
+    kinds = sorted({cell["interval"] for cell in cells if cell["interval"]})
+    said = [
+        _budget(report), _counts(rows), _seeds({cell["seeds"] for cell in cells}),
+        f"Below the values: {listed(kinds)}." if kinds else "",
+        "Bold: best, its interval overlaps no other's, over two training seeds or more.",
+        "Underlined: within noise of the best.",
+    ]  # fmt: skip
+    note = DIFFERING if any(row.mixed for row in rows) else ""
+    return _caption(said) + booktabs("l" + "r" * len(rows), [latex_text(head) for head in heads], body, note)
 
 
 def relations_table(report: Report) -> str:
@@ -51,7 +63,8 @@ def relations_table(report: Report) -> str:
         return ""
     body = [
         [
-            latex_text(row["score"]), str(row["n"]), latex_text(coefficient(row["pearson"])),
+            latex_text(row["score"]), str(row["n"]),
+            latex_text(coefficient(row["pearson"]) + "†" * bool(row["unsettled"])),
             latex_text(f"[{coefficient(row['pearson_low'])}, {coefficient(row['pearson_high'])}]"),
             latex_text(p_plain(row["pearson_p"])), latex_text(p_plain(row["pearson_p_holm"])),
             latex_text(coefficient(row["spearman"])),
@@ -59,52 +72,89 @@ def relations_table(report: Report) -> str:
         for row in table.to_dict("records")
     ]  # fmt: skip
     heads = ["Score", "$n$", "Pearson $r$", r"95\% interval", "$p$", "$p$ (Holm)", r"Spearman $\rho$"]
-    return booktabs("lrrrrrr", heads, body)
+    said = [
+        f"Scores and gFID over n tokenizers. {_budget(report)}", _seeds(set(report.comparison["seeds"])),
+        "Intervals of r: 95%, Fisher. p: of permutations of r.",
+        f"Holm: over {table['family_size'].iloc[0]} scores.",
+    ]  # fmt: skip
+    return _caption(said) + booktabs("lrrrrrr", heads, body, UNSETTLED if table["unsettled"].any() else "")
 
 
-def prediction_table(predictions: pd.DataFrame) -> str:
+def prediction_table(report: Report) -> str:
     """Models judged on gFID of tokenizers that they have not seen."""
-    table = predictions[(predictions["target"] == "gfid") & (predictions["left_out"] == "tokenizer")]
-    table = table[table["r2"].notna()]
+    table = report.analysis.prediction
+    table = table[(table["target"] == "gfid") & (table["left_out"] == "tokenizer") & table["r2"].notna()]
     if table.empty:
         return ""
     body = [
         [
-            latex_text(row["model"]), str(row["n"]), latex_text(_maybe(row["r2"])), latex_text(_maybe(row["spearman"])),
+            latex_text(row["model"]), str(row["n"]), latex_text(_maybe(row["r2"])), latex_text(_maybe(row["kendall"])),
             latex_text(row["picked"] or "\N{EM DASH}"), latex_text(_maybe(row["regret"])),
-            latex_text("\N{EM DASH}" if pd.isna(row["saved_share"]) else f"{row['saved_share']:.0%}"),
+            latex_text("\N{EM DASH}" if pd.isna(row["scoring_share"]) else f"{row['scoring_share']:.0%}"),
         ]
         for row in table.to_dict("records")
     ]  # fmt: skip
-    heads = ["Model", "$n$", "$R^2$", r"Spearman $\rho$", "Picked", "Regret (gFID)", "Compute saved"]
-    return booktabs("lrrrlrr", heads, body)
+    heads = ["Model", "$n$", "$R^2$", r"Kendall $\tau$", "Picked", "Regret (gFID)", "Scoring / generating time"]
+    said = [
+        "Each of n tokenizers predicted by a model fitted to the others; τ and the pick: each two by one fitted to the "
+        "rest.", _budget(report),
+        _seeds(set(report.comparison["seeds"])),
+        "Regret: gFID of the tokenizer picked less that of the best.",
+    ]  # fmt: skip
+    return _caption(said) + booktabs("lrrrlrr", heads, body)
+
+
+def _caption(sentences: list[str]) -> str:
+    return f"\\def\\vaebenchcaption{{{latex_text(' '.join(filter(None, sentences)))}}}\n"
+
+
+def _budget(report: Report) -> str:
+    return f"Generation at {report.leading.budget}." if report.leading.budget else ""
+
+
+def _counts(rows: list[Row]) -> str:
+    """'Samples of a score: 500.' or 'Samples of a score: 500 (PSNR), 10,000 (gFID to real images).'."""
+    scores: dict[str, list[str]] = {}
+    for row in rows:
+        scores.setdefault(row.n, []).append(row.label)
+    if len(scores) == 1:
+        return f"Samples of a score: {rows[0].n}."
+    return f"Samples of a score: {', '.join(f'{n} ({listed(names)})' for n, names in scores.items())}."
+
+
+def _seeds(counts: set[int]) -> str:
+    extent = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
+    return f"Training seeds of a tokenizer: {extent}."
 
 
 def _value(row: Row, label: str) -> str:
     cells = row.cells.get(label, [])
     if not cells:
         return "---"
-    text = latex_text(number(float(cells[0]["value"]), row.digits))
+    values = (number(float(cell["value"]), row.digits) + "†" * row.mixed for cell in cells)
+    text = latex_text(" / ".join(values))
     if row.standing.clear and row.standing.best == label:
         return rf"\textbf{{{text}}}"
     return rf"\underline{{{text}}}" if label in row.standing.within_noise else text
 
 
 def _bounds(row: Row, label: str) -> str:
-    cells = row.cells.get(label, [])
-    if not cells or pd.isna(cells[0]["low"]) or pd.isna(cells[0]["high"]):
+    bounds = [[_maybe(cell[side], row.digits) for side in ("low", "high")] for cell in row.cells.get(label, [])]
+    if all(number(None) in ends for ends in bounds):
         return ""
-    low, high = (number(float(cells[0][side]), row.digits) for side in ("low", "high"))
-    return rf"{{\scriptsize [{latex_text(low)}, {latex_text(high)}]}}"
+    return rf"{{\scriptsize {latex_text(' / '.join(f'[{low}, {high}]' for low, high in bounds))}}}"
 
 
 def _maybe(value: float | None, digits: int = 2) -> str:
     return number(None if value is None or pd.isna(value) else float(value), digits)
 
 
-def booktabs(columns: str, heads: list[str], body: list[list[str]]) -> str:
-    """A tabular of cells that are LaTeX already."""
+def booktabs(columns: str, heads: list[str], body: list[list[str]], note: str = "") -> str:
+    """A tabular of cells that are LaTeX already; the note, plain text, is its last row."""
     lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", " & ".join(heads) + r" \\", "\\midrule"]
     # A bracket first in a row would be taken for the argument of the row before.
     lines += [" & ".join("{}" + cell if cell.startswith("[") else cell for cell in row) + r" \\" for row in body]
-    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
+    lines.append("\\bottomrule")
+    if note:
+        lines.append(rf"\multicolumn{{{len(heads)}}}{{l}}{{\scriptsize {latex_text(note)}}} \\")
+    return "\n".join([*lines, "\\end{tabular}"]) + "\n"

@@ -30,16 +30,17 @@ def summary(report: Report) -> str:
         lines += ["## Comparison", "", *_table(
             ["Tokenizer", *(f"{row.label} {row.arrow}".strip() for row in rows)],
             [[label, *(_cell(row, label) for row in rows)] for label in report.look.labels],
-        ), "", "Bold: best beyond noise. \\*: within noise of the best. In brackets: intervals.", ""]  # fmt: skip
+        ), "", "Bold: best beyond noise. \\*: within noise of the best. In brackets: intervals."
+            + " †: protocols differ, so these values do not compare." * any(row.mixed for row in rows), ""]  # fmt: skip
     table = report.analysis.relations
     table = table[(table["target"] == "gfid") & (table["budget"] == report.leading.budget) & table["pearson"].notna()]
     if len(table):
         lines += ["## What goes with gFID", "", *_table(
             ["Score", "n", "Pearson r", "95% interval", "p", "p, Holm", "Spearman"],
-            [[row["score"], str(row["n"]), coefficient(row["pearson"]),
+            [[row["score"], str(row["n"]), coefficient(row["pearson"]) + "†" * bool(row["unsettled"]),
               f"{coefficient(row['pearson_low'])} to {coefficient(row['pearson_high'])}", p_plain(row["pearson_p"]),
               p_plain(row["pearson_p_holm"]), coefficient(row["spearman"])] for row in table.to_dict("records")],
-        ), ""]  # fmt: skip
+        ), "", *(["†: the sign of r is not settled.", ""] if table["unsettled"].any() else [])]  # fmt: skip
     said = [*caveats(report), *report.results.gaps()]
     return "\n".join([*lines, "## Caveats", "", *(f"- {markdown_text(one)}" for one in said), ""])
 
@@ -89,14 +90,13 @@ def _score(cell: dict[Any, Any]) -> list[str]:
 
 
 def _cell(row: Row, label: str) -> str:
-    cells = row.cells.get(label, [])
-    if not cells:
-        return ""
-    value = number(float(cells[0]["value"]), row.digits)
     best, tied = row.standing.clear and row.standing.best == label, label in row.standing.within_noise
-    low, high = cells[0]["low"], cells[0]["high"]
-    interval = "" if pd.isna(low) or pd.isna(high) else f" [{number(low, row.digits)}, {number(high, row.digits)}]"
-    return f"\0{value}\0{interval}" if best else f"{value}{'*' * tied}{interval}"
+    shown = []
+    for cell in row.cells.get(label, []):
+        value, low, high = number(float(cell["value"]), row.digits) + "†" * row.mixed, cell["low"], cell["high"]
+        interval = "" if pd.isna(low) or pd.isna(high) else f" [{number(low, row.digits)}, {number(high, row.digits)}]"
+        shown.append(f"\0{value}\0{interval}" if best else f"{value}{'*' * tied}{interval}")
+    return " / ".join(shown)
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> list[str]:

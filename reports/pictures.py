@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.axes import Axis, AxisTable
+from reports.axes import Axis, AxisTable, require_one_protocol
 from reports.collect import Results, Stage
 from reports.comparison import primary_budget, primary_probe, select
+from reports.convergence import protocol_kinds
 from reports.figures import (
     Look,
     Picture,
@@ -25,12 +26,14 @@ from reports.findings import describe
 from reports.gallery import gallery
 from reports.images import NOTHING
 from reports.names import GENERATION, PROBES, RECONSTRUCTION, label_of, listed, metric_name
-from reports.relations import TARGETS, Relation, predictors, relate, relate_all
+from reports.relations import TARGETS, Relation, beside, predictors, relate_all
+from reports.tokenizers import tokenizer_facts
 from vaebench.core.errors import MismatchError
 
+TOTAL = "loss"
 # Names in metrics.jsonl, first choice first; a total may hold other terms.
-RECONSTRUCTION_KEYS = ("loss_reconstruction", "reconstruction", "loss")
-VELOCITY_KEYS = ("loss_velocity", "velocity", "loss")
+RECONSTRUCTION_KEYS = ("loss_reconstruction", "reconstruction", TOTAL)
+VELOCITY_KEYS = ("loss_velocity", "velocity", TOTAL)
 MOST_AXES = 20
 """Of a picture of parallel coordinates: more names under a panel cover each other."""
 
@@ -58,24 +61,26 @@ class Leading:
         return cls(Axis(*probe) if probe else None, primary_budget(comparison))
 
 
-def relation_or_reason(results: Results, comparison: pd.DataFrame, x: Axis, y: Axis, force: bool) -> Relation | str:
-    """The relation, or the message of the protocol mismatch that forbids it."""
-    try:
-        return relate(comparison, results.protocols, x, y, force=force)
-    except MismatchError as error:
-        return str(error)
-
-
 def headline_relations(
     results: Results, comparison: pd.DataFrame, leading: Leading, force: bool
 ) -> dict[str, Relation | str]:
-    """The relations behind the findings, where both scores exist: keys 'probe', 'probe_own', 'psnr', 'psnr_own'."""
-    found = {}
+    """The relations behind the findings, where both scores exist: keys 'probe', 'probe_own', 'psnr', 'psnr_own'.
+
+    Or the message of the protocol mismatch that forbids one.
+    """
+    everyone, facts = AxisTable(comparison, results.protocols, force), tokenizer_facts(results)
+    comparison = results.counted(comparison)
+    axes = AxisTable(comparison, results.protocols, force)
+    sizes = {str(label): float(size) for label, size in facts.set_index("label")["latent_dim"].dropna().items()}
+    found: dict[str, Relation | str] = {}
     for prefix, axis in (("probe", leading.probe), ("psnr", Axis("psnr"))):
         for suffix, target in (("", TARGETS[0]), ("_own", TARGETS[1])):
             y = Axis(target, budget=leading.budget)
             if axis and _exists(comparison, axis) and _exists(comparison, y):
-                found[prefix + suffix] = relation_or_reason(results, comparison, axis, y, force)
+                relation = relate_all(axes, [axis], y)[0]
+                found[prefix + suffix] = (
+                    relation if isinstance(relation, str) else beside(relation, everyone, results.controls, sizes)
+                )
     return found
 
 
@@ -209,21 +214,27 @@ def attribute_chart(comparison: pd.DataFrame, leading: Leading, look: Look) -> S
 
 
 def training_curves(results: Results, look: Look) -> list[Shown]:
-    """Reconstruction loss of tokenizer training on one axis; loss of SiT training in a panel per tokenizer."""
+    """Loss of tokenizer training, on one axis if that is one reconstruction loss; of SiT training, a panel for each."""
     shown = []
     if runs := _runs(results, "train", RECONSTRUCTION_KEYS):
-        picture = curves(runs, look, "reconstruction loss", "curves-train")
-        shown.append(Shown("Tokenizer training", "Faint: as logged; bold: smoothed.", picture))
+        kinds, y_label = list(dict.fromkeys(run.kind for run in runs)), _loss_label(runs, "reconstruction loss")
+        caption, draw = "Faint: as logged; bold: smoothed.", curves
+        if len(kinds) > 1 or kinds == [(TOTAL,)]:
+            said = ["the total" if kind == (TOTAL,) else " ".join(kind) for kind in kinds]
+            caption += f" Every panel has a scale of its own, because these losses do not compare: {'; '.join(said)}."
+            draw = separate_curves
+        shown.append(Shown("Tokenizer training", caption, draw(runs, look, y_label, "curves-train")))
     if runs := _runs(results, "sit", VELOCITY_KEYS):
         caption = (
             "Every panel has a scale of its own. SiT losses in different latent spaces are not comparable: how large "
             "and how predictable the target is belongs to the latent space. A lower curve does not mean better samples."
         )
-        shown.append(Shown("SiT training", caption, separate_curves(runs, look, "velocity loss", "curves-sit")))
+        y_label = _loss_label(runs, "velocity loss")
+        shown.append(Shown("SiT training", caption, separate_curves(runs, look, y_label, "curves-sit")))
     return shown
 
 
-def budget_charts(comparison: pd.DataFrame, leading: Leading, look: Look) -> list[Shown]:
+def budget_charts(results: Results, comparison: pd.DataFrame, leading: Leading, look: Look, force: bool) -> list[Shown]:
     """Both gFIDs against every budget entry that takes several values, the others held at the leading budget."""
     shown = []
     for target in TARGETS:
@@ -238,11 +249,18 @@ def budget_charts(comparison: pd.DataFrame, leading: Leading, look: Look) -> lis
                 cells = cells[cells[other] == lead[other].iloc[0]]
             if cells[key].nunique() < 2:
                 continue
+            label = metric_name(target).label
+            title = f"{label} against {key}"
+            kinds = protocol_kinds(results.protocols, cells["protocol_hash"], key)
+            try:
+                require_one_protocol(list(kinds), kinds, label, force=force)
+            except MismatchError as error:
+                shown.append(Shown(title, f"Not drawn. {error}"))
+                continue
             others = ", ".join(f"{other} = {lead[other].iloc[0]:g}" for other in fixed)
-            name = f"budget-{target.replace('_', '-')}-{key}"
-            picture = budget_lines(cells, key, others, look, metric_name(target).label, name)
+            picture = budget_lines(cells, key, others, look, label, f"budget-{target.replace('_', '-')}-{key}")
             caption = f"Bands: {listed(sorted(set(cells['interval']) - {''}))}."
-            shown.append(Shown(f"{metric_name(target).label} against {key}", caption, picture))
+            shown.append(Shown(title, caption + " Protocols differ (forced)." * (len(kinds) > 1), picture))
     return shown
 
 
@@ -259,18 +277,26 @@ def _runs(results: Results, kind: str, keys: tuple[str, ...]) -> list[Run]:
     runs = []
     for study in results.studies:
         for stage in study.of_kind(kind):
-            losses, label = _losses(stage, keys), results.labels.get((study.name, stage.tokenizer))
-            if losses is not None and label is not None:
-                name = f"{stage.id} ({study.name})" if several else stage.id
-                runs.append(Run(name, label, losses))
+            found, label = _losses(stage, keys), results.labels.get((study.name, stage.tokenizer))
+            if found is not None and label is not None:
+                key, losses = found
+                settings = {} if key == TOTAL else stage.training()
+                rest = [str(settings[name]) for name in ("reduction", "reconstruction") if name in settings]
+                runs.append(Run(f"{stage.id} ({study.name})" if several else stage.id, label, losses, (key, *rest)))
     return runs
 
 
-def _losses(stage: Stage, keys: tuple[str, ...]) -> pd.Series | None:
+def _loss_label(runs: Sequence[Run], name: str) -> str:
+    """The name of the loss, unless what was logged is the total."""
+    totals = {run.kind == (TOTAL,) for run in runs}
+    return name if totals == {False} else "total loss" if totals == {True} else "loss"
+
+
+def _losses(stage: Stage, keys: tuple[str, ...]) -> tuple[str, pd.Series] | None:
     log = stage.curve()
     for key in keys:
         if key in log.columns:
             losses = pd.to_numeric(log.set_index("step")[key], errors="coerce").dropna()
             losses = losses[~losses.index.duplicated(keep="last")].sort_index()
-            return losses if len(losses) else None
+            return (key, losses) if len(losses) else None
     return None

@@ -14,11 +14,11 @@ import pandas as pd
 from reports.axes import Axis, AxisTable, AxisValues, seed_values
 from reports.collect import Results
 from reports.comparison import primary_budget, primary_probe
-from reports.costs import RECONSTRUCTING, SCORING, saving, stage_costs
-from reports.held_out import SMALLEST, Kind, bootstrap_of, held_out, mean_of_others, r_squared
+from reports.costs import RECONSTRUCTING, SCORING, spent, stage_costs
+from reports.held_out import SMALLEST, Kind, bootstrap_of, held_out, mean_of_others, pair_margins, r_squared
 from reports.names import RECONSTRUCTION, metric_name
 from reports.relations import TARGETS, predictors
-from reports.statistics.checks import Vector, kendall, pearson, ranks
+from reports.statistics.checks import Vector, signs
 from reports.tokenizers import tokenizer_facts
 from vaebench.core.errors import MismatchError, NumericalError, TooFewSamples
 
@@ -35,14 +35,17 @@ class Prediction:
         n: tokenizers. rows: tokenizers times seeds.
         r2: 1 - squared error / squared error of the mean of the others, both of means over seeds; 0 for the constant.
             low, high: 95% bootstrap over tokenizers of the held-out predictions, models as fitted.
-        spearman, kendall: rank agreement of predicted with measured; None for the constant, which ranks nothing (and
-            whose held-out values, the means of the others, would rank all backwards).
-        picked: the tokenizer predicted best, best: the one measured best.
+        kendall: rank agreement: the share of pairs of tokenizers that a model fitted without both puts in the measured
+            order, less the share that it does not (`reports.held_out.pair_margins`). None for the constant, which ranks
+            nothing, the elastic net, for which all pairs take too long, and below four groups.
+        picked: the tokenizer that is predicted better in most of its pairs, best: the one measured best. Missing, with
+            what follows from it, where R^2 is not above 0: scores that say nothing make no fair draw but lean to the
+            worse, for each value enters the models of the pairs without it.
         regret: measured value of the picked one less that of the best; for the constant, of one picked at random.
         within: the margin; picked_within: whether regret is at most that (the chance of it, for the constant).
         scoring_seconds: of computing the inputs for all tokenizers. generating_seconds: of extraction, SiT training and
-            sampling for all. saved_share: what is saved by not training SiTs, which holds for new tokenizers: to fit
-            the model, others had to be generated with.
+            sampling for all. scoring_share: the former's share of the latter, which is what a further tokenizer takes;
+            nothing is saved on these, with which the model is fitted.
         note: what the reader must know, or why there is no number.
     """
 
@@ -56,7 +59,6 @@ class Prediction:
     r2: float | None = None
     low: float | None = None
     high: float | None = None
-    spearman: float | None = None
     kendall: float | None = None
     picked: str = ""
     best: str = ""
@@ -65,11 +67,12 @@ class Prediction:
     picked_within: float | None = None
     scoring_seconds: float | None = None
     generating_seconds: float | None = None
-    saved_share: float | None = None
+    scoring_share: float | None = None
     note: str = ""
 
 
 TEXTS = ("model", "inputs", "target", "budget", "left_out", "picked", "best", "note")
+SMALLEST_OF_PAIRS = 4  # groups: a pair is left out, one more for the inner choice, and one is left to fit
 HELD_OUT_COLUMNS = ["model", "target", "budget", "left_out", "label", "measured", "predicted"]
 
 
@@ -122,18 +125,21 @@ def predict(
             groups = rows.labels if left_out == "tokenizer" else facts.loc[rows.labels].to_numpy()
             _enough(groups, rows.y, left_out)
             predicted = held_out(rows.x.to_numpy(float), rows.y, groups, kind) if kind else None
+            margins = None
+            if kind and kind != "elastic net" and len(np.unique(groups)) >= SMALLEST_OF_PAIRS:
+                margins = pair_margins(rows.x.to_numpy(float), rows.y, rows.labels, groups, kind)
             constant = mean_of_others(rows.y, groups)
             means = _means(rows.labels, rows.y, constant if predicted is None else predicted, constant)
         except (TooFewSamples, NumericalError) as error:
             n = len(seeds.get(Axis(target, budget=budget), {}))
             judged.append(Prediction(**said, inputs=_named(inputs), n=n, note=error.message))
             continue
-        spent = saving(costs, tokens, budget, stages)
+        took = spent(costs, tokens, budget, stages)
         note = f"Left off, not there for every tokenizer: {', '.join(rows.left_off)}." if rows.left_off else ""
         judged.append(Prediction(
             **said, inputs=", ".join(map(str, rows.x.columns)), n=len(tokens), rows=len(rows.y),
-            **_judged(means, kind is None, margin),
-            within=margin, scoring_seconds=spent.scoring, generating_seconds=spent.generating, saved_share=spent.share,
+            **_judged(means, kind is None, margin, margins),
+            within=margin, scoring_seconds=took.scoring, generating_seconds=took.generating, scoring_share=took.share,
             note=note,
         ))  # fmt: skip
         shown = means.reset_index()[["label", "measured", "predicted"]]
@@ -213,7 +219,7 @@ def _means(labels: np.ndarray, measured: Vector, predicted: Vector, constant: Ve
     return rows.groupby("label", sort=False).mean()
 
 
-def _judged(means: pd.DataFrame, constant: bool, margin: float) -> dict[str, Any]:
+def _judged(means: pd.DataFrame, constant: bool, margin: float, margins: Vector | None) -> dict[str, Any]:
     y, predicted, baseline = (means[name].to_numpy() for name in ("measured", "predicted", "constant"))
     best = means["measured"].idxmin()
     found: dict[str, Any] = {"best": best, "r2": r_squared(y, predicted, baseline)}
@@ -221,11 +227,15 @@ def _judged(means: pd.DataFrame, constant: bool, margin: float) -> dict[str, Any
     if constant:
         return {**found, "regret": float(regrets.mean()), "picked_within": float(np.mean(regrets <= margin))}
     found["low"], found["high"] = bootstrap_of(lambda i: r_squared(y[i], predicted[i], baseline[i]), len(y))
-    if np.ptp(predicted) > 0 and np.ptp(y) > 0:
-        found |= {"spearman": pearson(ranks(y), ranks(predicted)), "kendall": kendall(y, predicted)}
-    regret = float(regrets[predicted.argmin()])
-    return {**found, "picked": means.index[int(predicted.argmin())], "regret": regret,
-            "picked_within": float(regret <= margin)}  # fmt: skip
+    if margins is None or not margins.any():
+        return found
+    found["kendall"] = float((signs(y) * np.sign(margins)).sum() / np.abs(signs(y)).sum())
+    if not found["r2"] > 0:
+        return found
+    wins = (np.sign(-margins) / 2 + 0.5).sum(axis=1)
+    picked = np.lexsort([margins.sum(axis=1), -wins])[0]  # most pairs won; among equals by the most
+    return {**found, "picked": means.index[picked], "regret": float(regrets[picked]),
+            "picked_within": float(regrets[picked] <= margin)}  # fmt: skip
 
 
 def _margin(y: AxisValues) -> float:

@@ -1,5 +1,6 @@
 """Every score against every generation measure, with all that is known of each relation, as tables."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from reports.statistics import (
     hierarchical_bootstrap,
     holm,
     partial_correlation,
-    standard_error,
+    pooled_covariance,
 )
 from reports.statistics.checks import Vector
 from reports.tokenizers import tokenizer_facts
@@ -39,7 +40,7 @@ RELATION_COLUMNS = [
       (kind, *(f"{kind}_{field}" for field in FIELDS), f"{kind}_p_holm", f"{kind}_p_bh")),
     "permutations", "smallest_p", "leave_one_out_low", "leave_one_out_high", "hierarchical_low", "hierarchical_high",
     "critical_r", "detectable_r", "score_reliability", "target_reliability", "disattenuated", "disattenuated_low",
-    "disattenuated_high", "family", "family_size", "forced", "note",
+    "disattenuated_high", "family", "family_size", "forced", "unsettled", "note",
 ]  # fmt: skip
 PARTIAL_COLUMNS = [
     *SUBJECT, "confounders", "n", "degrees", "partial", "low", "high", "p", "score_explained", "target_explained",
@@ -66,7 +67,8 @@ def relation_table(results: Results, relations: Related) -> pd.DataFrame:
     The family over which p values are adjusted is all scores against one generation measure at one budget, separately
     for each coefficient; `family` and `family_size` say so in every row. `hierarchical` is the interval of Pearson's r
     over tokenizers and their training seeds, `disattenuated` Pearson's r corrected for the errors of both axes,
-    `critical_r` the |r| at which Student's test reaches p = 0.05 and `detectable_r` the true |r| found with 80% power.
+    `critical_r` the |r| at which Student's test reaches p = 0.05 and `detectable_r` the true |r| found with 80% power;
+    `unsettled` says why the sign of r is not settled, if it is not.
     """
     rows: list[dict[str, Any]] = []
     seeds = seed_values(results.scores)
@@ -94,16 +96,18 @@ def partial_table(
     """Per score and generation measure, Pearson's r with each confounder held fixed, and with all of them.
 
     Confounders are metrics without vectorisation, or 'latent_dim'. A confounder that is the score itself, or that
-    nobody measured, is passed over; `note` says why a row has no number, too few tokenizers first of all.
+    nobody measured, is passed over, and among several one that is the same for all tokenizers is fixed as it is;
+    `note` says why a row has no number, too few tokenizers first of all.
     """
     axes = AxisTable(comparison, results.protocols, force)
-    known = {name: values for name in confounders if len(values := _confounder(results, axes, name))}
+    known = {name: values for name in confounders if (values := _confounder(results, axes, name))}
     rows = []
     for target, found in relations.items():
         for predictor, relation in found.items():
             if isinstance(relation, Relation) and relation.correlation is not None:
                 usable = [name for name in known if Axis(name) != predictor]
-                sets = [[name] for name in usable] + ([usable] if len(usable) > 1 else [])
+                varied = [name for name in usable if _varies(known[name], relation)]
+                sets = [[name] for name in usable] + ([varied] if len(varied) > 1 else [])
                 rows += [{**_subject(predictor, target), **_partial(relation, known, names)} for names in sets]
     return _typed(rows, PARTIAL_COLUMNS)
 
@@ -129,7 +133,7 @@ def _row(
     for kind, coefficient in c.coefficients.items():
         row[kind] = coefficient.value
         row |= {f"{kind}_{field}": getattr(coefficient, field) for field in FIELDS}
-    row |= {"permutations": c.permutations, "smallest_p": c.smallest_p}
+    row |= {"permutations": c.permutations, "smallest_p": c.smallest_p, "unsettled": c.unsettled}
     row |= {"critical_r": critical_r(n), "detectable_r": detectable_r(n)}
     if c.leave_one_out:
         row["leave_one_out_low"], row["leave_one_out_high"] = c.leave_one_out
@@ -142,20 +146,20 @@ def _row(
 
 
 def _disattenuated(relation: Relation, xs: list[Vector], ys: list[Vector], paired: list[bool]) -> dict[str, Any]:
-    """Errors from the intervals; those of runs that both axes share move both, by their covariance over seeds."""
-    points = {name: column.to_numpy() for name, column in relation.points.items()}
+    """Errors from the variance over training seeds, pooled over tokenizers.
+
+    A tokenizer of one seed has the error of one run, which its own interval, of samples, does not cover. Runs that
+    both axes share move both, by their covariance over seeds.
+    """
+    x_variance, y_variance = (pooled_covariance([(runs, runs) for runs in side]) for side in (xs, ys))
+    if x_variance is None or y_variance is None:
+        return {"note": "No reliability: on one axis no tokenizer has two training seeds."}
+    covariance = pooled_covariance([(x, y) for x, y, both in zip(xs, ys, paired, strict=True) if both]) or 0.0
     x_error, y_error = (
-        standard_error(points[f"{axis}_low"], points[f"{axis}_high"], list(map(len, runs)))
-        for axis, runs in (("x", xs), ("y", ys))
+        [math.sqrt(variance / len(runs)) for runs in side] for side, variance in ((xs, x_variance), (ys, y_variance))
     )
-    shared = [
-        float(np.cov(x, y)[0, 1]) / len(x) if both and len(x) > 1 else 0.0
-        for x, y, both in zip(xs, ys, paired, strict=True)
-    ]
-    try:
-        found = disattenuate(points["x"], points["y"], x_error, y_error, shared)
-    except NumericalError:  # some point has no interval: its error is not known
-        return {}
+    shared = [covariance / len(x) if both else 0.0 for x, both in zip(xs, paired, strict=True)]
+    found = disattenuate(relation.points["x"], relation.points["y"], x_error, y_error, shared)
     return {
         "score_reliability": found.x_reliability, "target_reliability": found.y_reliability,
         "disattenuated": found.value, "disattenuated_low": found.low, "disattenuated_high": found.high,
@@ -173,6 +177,10 @@ def _confounder(results: Results, axes: AxisTable, name: str) -> dict[str, float
         return {}
 
 
+def _varies(values: Mapping[str, float], relation: Relation) -> bool:
+    return len({values[label] for label in relation.points.index if label in values}) > 1
+
+
 def _partial(relation: Relation, known: Mapping[str, Mapping[str, float]], names: list[str]) -> dict[str, Any]:
     x, y, held = with_confounders(relation.points, [known[name] for name in names])
     named = " + ".join(label_of(name) if name != LATENT_DIM else "latent dimension" for name in names)
@@ -188,7 +196,7 @@ def _partial(relation: Relation, known: Mapping[str, Mapping[str, float]], names
 
 
 def _typed(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
-    texts = {*SUBJECT, "family", "note", "confounders"}
+    texts = {*SUBJECT, "family", "unsettled", "note", "confounders"}
     whole, flags = {"n", "permutations", "family_size", "degrees"}, {"forced", *(f"{k}_exact" for k in COEFFICIENTS)}
     table = pd.DataFrame(rows, columns=columns)
     for name in columns:

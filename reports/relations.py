@@ -1,16 +1,16 @@
 """Pairs of scores over the same tokenizers, and how strongly one goes with the other."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reports.axes import Axis, AxisTable, AxisValues, Protocols
-from reports.names import GENERATION, metric_name, metric_order
+from reports.names import GENERATION, coefficient, metric_name, metric_order
 from reports.statistics import Correlation, PartialCorrelation, correlate_many, partial_correlation
-from reports.statistics.checks import Vector, checked
+from reports.statistics.checks import Vector, checked, pearson
 from vaebench.core.errors import MismatchError, NumericalError, TooFewSamples
 
 TARGETS = ("gfid", "gfid_vs_reconstructions")
@@ -28,6 +28,8 @@ class Relation:
         partial: the correlation with the confounder held fixed, where n allows; `partial_note` says why not.
         directions: which way is better on x and on y: "higher", "lower" or "none".
         forced: whether scores of differing protocols share an axis because the caller insisted.
+        controls: as `points`, those that nobody trained, which stand beside and count in nothing.
+        size: the correlation with latent size held fixed, where sizes are known and differ.
     """
 
     predictor: Axis
@@ -39,6 +41,31 @@ class Relation:
     partial_note: str
     directions: tuple[str, str]
     forced: bool
+    controls: pd.DataFrame = field(default_factory=lambda: pd.DataFrame(columns=POINT_COLUMNS))
+    size: PartialCorrelation | None = None
+
+    @property
+    def unsettled(self) -> str:
+        """Why the sign of r says nothing of the scores, in words that follow 'but'; empty where it does."""
+        if self.correlation is None or self.correlation.unsettled:
+            return self.correlation.unsettled if self.correlation else "there is no correlation"
+        size = self.size
+        if size is None or size.low is None or size.high is None or not size.low <= 0 <= size.high:
+            return ""
+        interval = f"{coefficient(size.low)} to {coefficient(size.high)}"
+        return f"most of it goes with latent size: with that held fixed r is {coefficient(size.value)} ({interval})"
+
+    @property
+    def everyone(self) -> pd.DataFrame:
+        """The points and, after them, the controls."""
+        return pd.concat([self.points, self.controls]) if len(self.controls) else self.points
+
+    @property
+    def with_controls(self) -> float | None:
+        """Pearson's r once the controls count as well; None without any."""
+        if self.correlation is None or self.controls.empty:
+            return None
+        return pearson(self.everyone["x"].to_numpy(), self.everyone["y"].to_numpy())
 
 
 def relate(
@@ -84,6 +111,21 @@ def relate_all(axes: AxisTable, predictors: Sequence[Axis], target: Axis) -> lis
             forced=len(x.protocols) > 1 or len(y.protocols) > 1,
         ))  # fmt: skip
     return relations
+
+
+def beside(relation: Relation, axes: AxisTable, controls: Sequence[str], sizes: Mapping[str, float]) -> Relation:
+    """The relation with its `controls` (none where their protocols are others) and, of latent sizes, with `size`."""
+    size = None
+    if relation.correlation is not None:
+        try:
+            size = partial_correlation(*with_confounders(relation.points, [sizes]))
+        except (TooFewSamples, NumericalError):  # too few are known, or all are equal
+            size = None
+    try:
+        points = _points(axes.values(relation.predictor), axes.values(relation.target))
+    except MismatchError:
+        return replace(relation, size=size)
+    return replace(relation, size=size, controls=points[points.index.isin(controls)])
 
 
 def predictors(comparison: pd.DataFrame) -> Iterator[Axis]:

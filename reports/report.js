@@ -148,12 +148,13 @@
     text([(L + W - R) / 2, H - 14], score.label, { "text-anchor": "middle" });
     const up = { "text-anchor": "middle", transform: `rotate(-90 16 ${(T + H - B) / 2})` };
     text([16, (T + H - B) / 2], measure.label, up);
-    const mean = (side) => both.reduce((sum, p) => sum + p[side][0], 0) / both.length;
+    const fitted = both.filter((p) => !p.control);
+    const mean = (side) => fitted.reduce((sum, p) => sum + p[side][0], 0) / fitted.length;
     const [mx, my] = [mean("x"), mean("y")];
-    const spread = both.reduce((sum, p) => sum + (p.x[0] - mx) ** 2, 0);
-    if (both.length >= 4 && spread > 0) {
-      const slope = both.reduce((sum, p) => sum + (p.x[0] - mx) * (p.y[0] - my), 0) / spread;
-      const [from, to] = [Math.min(...both.map((p) => p.x[0])), Math.max(...both.map((p) => p.x[0]))];
+    const spread = fitted.reduce((sum, p) => sum + (p.x[0] - mx) ** 2, 0);
+    if (fitted.length >= 4 && spread > 0) {
+      const slope = fitted.reduce((sum, p) => sum + (p.x[0] - mx) * (p.y[0] - my), 0) / spread;
+      const [from, to] = [Math.min(...fitted.map((p) => p.x[0])), Math.max(...fitted.map((p) => p.x[0]))];
       const at = (x) => Y(my + slope * (x - mx));
       svg.append(drawn("line", { x1: X(from), y1: at(from), x2: X(to), y2: at(to), class: "fit" }));
     }
@@ -177,7 +178,7 @@
       const group = drawn("g", { "data-token": p.i, "data-tip": words });
       if (p.x[1] !== null) group.append(drawn("line", { x1: X(p.x[1]), x2: X(p.x[2]), y1: Y(p.y[0]), y2: Y(p.y[0]), stroke: p.colour }));
       if (p.y[1] !== null) group.append(drawn("line", { x1: X(p.x[0]), x2: X(p.x[0]), y1: Y(p.y[1]), y2: Y(p.y[2]), stroke: p.colour }));
-      group.append(drawn("circle", { cx: X(p.x[0]), cy: Y(p.y[0]), r: 6, fill: p.colour }));
+      group.append(drawn("circle", { cx: X(p.x[0]), cy: Y(p.y[0]), r: 6, fill: p.control ? "transparent" : p.colour, stroke: p.colour }));
       const place = spot(X(p.x[0]), Y(p.y[0]), p.label);
       if (place) group.append(drawn("text", { x: place[0], y: place[1], fill: p.colour, "text-anchor": place[2], class: "name" }, p.label));
       svg.append(group);
@@ -195,6 +196,9 @@
     explorer.hidden = false;
     draw();
     for (const cell of all("[data-pair]")) {
+      const press = element("button", { type: "button" });
+      press.append(...cell.childNodes);
+      cell.append(press);
       cell.addEventListener("click", () => {
         [x.value, y.value] = cell.dataset.pair.split(",");
         draw();
@@ -209,19 +213,31 @@
     const digits = [2, 3, 4].find((d) => Math.abs(Number(r.toFixed(d))) < 1) || 4;
     return said(Math.sign(r) * Math.min(Math.abs(r), 0.9999), digits);
   };
-  const shades = (r) => {
+  const shade = (r) => {
     const end = r < 0 ? [1, 115, 178] : [213, 94, 0];
-    return `rgb(${[245, 245, 242].map((c, i) => Math.round(c + (end[i] - c) * Math.abs(r))).join(" ")})`;
+    return [245, 245, 242].map((c, i) => Math.round(c + (end[i] - c) * Math.abs(r)));
+  };
+  // Whether white has more contrast (WCAG 2) with a colour than black.
+  const dark = (channels) => {
+    const [r, g, b] = channels.map((c) => (c <= 10 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4));
+    const light = 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+    return 1.05 / light > light / 0.05;
   };
   for (const choice of all("input[name=coefficient]")) {
     choice.addEventListener("change", () => {
       for (const cell of all("td[data-pearson]")) {
         const value = cell.dataset[choice.value] === "" ? null : Number(cell.dataset[choice.value]);
         cell.firstElementChild.textContent = value === null ? said(null) : coefficient(value);
-        cell.style.background = value === null ? "" : shades(value);
-        cell.classList.toggle("strong", value !== null && Math.abs(value) > 0.75);
+        cell.style.background = value === null ? "" : `rgb(${shade(value).join(" ")})`;
+        cell.classList.toggle("strong", value !== null && dark(shade(value)));
+        cell.classList.toggle("clear", `${choice.value}Clear` in cell.dataset);
       }
     });
+  }
+
+  // What is said of a cell is said to a keyboard too; a button within takes the focus for its cell.
+  for (const about of all(":is(td, th, .bar, span)[data-tip]")) {
+    if (!about.querySelector("button")) about.tabIndex = 0;
   }
 
   // The same place in every grid of a row, enlarged side by side.

@@ -40,11 +40,14 @@ class Versus:
     def sentence(self) -> str:
         """How many scores favour which, in words."""
         counts = self.table["better"].value_counts()
+        single = bool(self.table["how"].str.contains("one training seed").any())
         judged = int((self.table["better"] != "").sum())
         return (
             f"Of {judged} scores with an interval, {counts.get(self.a, 0)} favour {self.a}, {counts.get(self.b, 0)} "
             f"favour {self.b}, and {counts.get('undecided', 0)} do not decide. The scores are not independent of each "
             "other, and no interval is adjusted for their number."
+            + " Those of one training seed do not cover retraining."
+            * single
         )
 
 
@@ -120,18 +123,20 @@ def _difference(
         interval, how = paired_t(own, other), f"paired over {len(shared)} training seeds, Student's t"
     else:
         mean = float(first["value"]) - float(second["value"])
-        cells = [
-            tuple(math.nan if pd.isna(c[k]) else float(c[k]) for k in ("value", "low", "high")) for c in (first, second)
-        ]
-        known = np.isfinite(cells).all()
-        interval = mover(cells[0], cells[1]) if known else None  # type: ignore[arg-type]
-        how = "both intervals, taken as independent; images in common make it too wide" if known else ""
+        cells = _bounds(first), _bounds(second)
+        interval = mover(*cells) if np.isfinite(cells).all() else None
+        how = "both intervals, taken as independent" + _seeds_said(min(first["seeds"], second["seeds"]))
     if interval is None:
         return {"difference": mean, "note": "No interval on both sides."}
     return {
         "difference": mean, "low": interval[0], "high": interval[1], "how": how,
         "better": _better(interval, first["direction"], a, b),
     }  # fmt: skip
+
+
+def _seeds_said(seeds: int) -> str:
+    """What the interval lacks; images in common widen it, but training again moves scores by more."""
+    return "" if seeds > 1 else "; one training seed: does not cover retraining, so it may well be too narrow"
 
 
 def _bounds(cell: Mapping[Any, Any]) -> tuple[float, float, float]:
@@ -155,7 +160,7 @@ def _attributes(comparison: pd.DataFrame, a: str, b: str) -> Iterator[dict[str, 
             "score": f"{label_of(str(metric), str(vectorisation))}, by attribute", "budget": budget,
             "a": table[a].mean(), "b": table[b].mean(), "digits": metric_name(str(metric)).digits,
             "difference": difference.mean(), "low": interval[0], "high": interval[1], "note": "",
-            "how": f"paired over {len(table)} attributes, bootstrap",
+            "how": f"paired over {len(table)} attributes, bootstrap" + _seeds_said(part["seeds"].min()),
             "better": _better(interval, part["direction"].iloc[0], a, b),
         }  # fmt: skip
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from vaebench.core.config import Config, build
-from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName, suggest
+from vaebench.core.errors import ConfigError, DataError, MissingPath, suggest
 from vaebench.core.files import read_json
 from vaebench.core.plugins import code_of, is_reference
 from vaebench.core.processes import process_count, process_index
@@ -57,6 +57,7 @@ def prepare_data(
     output_dir: str | Path | None = None,
     options: Settings | None = None,
     context: Context | None = None,
+    known: bool = False,
 ) -> Path:
     """Prepare a data set as one uint8 HDF5 file, or return it if that is done.
 
@@ -66,27 +67,20 @@ def prepare_data(
         output_dir: where; default: the cache.
         options: the data set's own settings (``image_size``, split sizes ...).
         context: device and workers.
+        known: only look for it where it was given or in the cache.
 
     Raises:
         UnknownName: neither a name nor a path; the remedy is the nearest name.
+        MissingPath: it was not made yet, and is not to be made (``known``).
     """
-    from vaebench.data import DATASETS
+    from vaebench.data.source import named_source
 
-    path, options = Path(data), dict(options or {})
-    if (path / "stage.json").is_file():
-        return require_kind(path, ["data"], "data")
-    if str(data) in DATASETS or (is_reference(str(data)) and not path.exists()):
-        name = str(data)
-    elif path.exists():
-        role = "root" if path.is_dir() else "table"
-        name, options = "folder", {role: str(path.absolute()), **options}
-    else:
-        raise UnknownName(
-            f"Data '{data}' is neither a registered data set nor a path.", suggest(str(data), DATASETS.names())
-        )
-    config, context = {"name": name, "options": options}, context or Context()
-    if output_dir is None:
-        return _cached("data", name.rpartition(":")[2], config, {}, context)
+    if (Path(data) / "stage.json").is_file():
+        return require_kind(data, ["data"], "data")
+    name, values = named_source(data, options or {})
+    config, context = {"name": name, "options": values}, context or Context()
+    if output_dir is None or known:
+        return _cached("data", name.rpartition(":")[2], config, {}, None if known else context)
     return execute(STAGES.get("data")(), config, {}, Path(output_dir), context).folder
 
 
@@ -378,9 +372,10 @@ def generation_graph(
     origin = read_json(folder / "stage.json")["references"]
     decoder, images = str(tokenizer or origin["tokenizer"]), str(data or origin["data"])
     require_kind(images, ["data"], "data")
+    file = LatentFile(folder / "train.h5")
     # Now, and not when a SiT has been trained for nothing.
-    require_tokenizer(LatentFile(folder / "train.h5"), load_tokenizer(decoder).spec)
-    name = name or Path(decoder).name
+    require_tokenizer(file, load_tokenizer(decoder).spec)
+    name = name or Path(file.info.tokenizer.name).name  # of owner/name the latter: stages are named after it
     spec = StudySpec(
         study=f"generate {name}",
         tokenizers=(TokenizerEntry(name=name, load=decoder),),
@@ -586,12 +581,15 @@ def make_report(
     force: bool = False,
     formats: Sequence[str] = ("html", "md", "latex", "csv", "figures"),
     without: Sequence[str] = (),
+    with_controls: bool = False,
 ) -> Path:
     """``report.html``, tables (CSV, Parquet, LaTeX), figures (PNG, SVG) and Markdown from study folders; returns the
-    page's path. ``formats`` names what of these is written, ``without`` tokenizers that are left out."""
+    page's path. ``formats`` names what of these is written, ``without`` tokenizers that are left out; controls count
+    in no statistic unless ``with_controls``."""
     import reports
 
-    return reports.make_report([Path(study) for study in studies], Path(output_dir), force, formats, without)
+    folders = [Path(study) for study in studies]
+    return reports.make_report(folders, Path(output_dir), force, formats, without, with_controls)
 
 
 def describe(folder: str | Path) -> dict[str, Any]:

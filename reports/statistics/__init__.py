@@ -12,7 +12,7 @@ from reports.statistics.correlation import (
 from reports.statistics.detection import critical_r, detectable_r, power
 from reports.statistics.lines import fit_band
 from reports.statistics.multiplicity import benjamini_hochberg, holm
-from reports.statistics.noise import Disattenuation, disattenuate, seed_interval, standard_error
+from reports.statistics.noise import Disattenuation, disattenuate, pooled_covariance, seed_interval, standard_error
 from reports.statistics.partial import PartialCorrelation, partial_correlation
 from reports.statistics.resampling import bootstrap, hierarchical_bootstrap
 
@@ -35,6 +35,7 @@ __all__ = [
     "holm",
     "leave_one_out",
     "partial_correlation",
+    "pooled_covariance",
     "power",
     "seed_interval",
     "standard_error",

@@ -85,7 +85,7 @@ class Correlation:
         """Why the sign of r is not settled, in words that follow 'but'; empty where it is.
 
         Fisher's interval takes the points for normal, and one point far from the rest makes it as narrow as one likes:
-        so the permutation test and the bootstrap must agree, and no single point may carry the sign.
+        so the permutation test, the bootstrap and the ranks must agree, and no single point may carry the sign.
         """
         if not self.excludes_zero:
             return "the interval includes zero"
@@ -98,6 +98,10 @@ class Correlation:
                 return f"a few tokenizers carry it: the bootstrap over tokenizers runs from {low} to {high}"
         if self.pearson_p >= 1 - self.level - 1e-9:
             return f"a permutation test gives p = {self.pearson_p:.2f}"
+        ranked = self.coefficients["spearman"]
+        if ranked.low <= 0 <= ranked.high or ranked.value * self.pearson < 0:
+            rho = f"{ranked.value:.2f}".replace("-", MINUS)
+            return f"the rank correlation does not agree (\N{GREEK SMALL LETTER RHO} = {rho}, p = {ranked.p:.2g})"
         return ""
 
 

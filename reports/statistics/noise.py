@@ -1,6 +1,7 @@
 """Measurement error: how well each axis is measured, and the correlation that better measurement would show."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,15 @@ def standard_error(low: ArrayLike, high: ArrayLike, seeds: ArrayLike, level: flo
     runs = np.asarray(seeds, dtype=np.float64)
     quantile = np.where(runs > 1, special.stdtrit(np.maximum(runs - 1, 1), (1 + level) / 2), normal_quantile(level))
     return (np.asarray(high, dtype=np.float64) - np.asarray(low, dtype=np.float64)) / (2 * quantile)
+
+
+def pooled_covariance(runs: Sequence[tuple[Vector, Vector]]) -> float | None:
+    """Sum of (x - mean x)(y - mean y) / sum of (k - 1), over tokenizers of k runs (training seeds) each, x and y (k).
+
+    That of one run about its tokenizer's mean; with x twice, its variance. None where no tokenizer has two runs.
+    """
+    degrees = sum(len(x) - 1 for x, _ in runs)
+    return sum(float((x - x.mean()) @ (y - y.mean())) for x, y in runs) / degrees if degrees else None
 
 
 def disattenuate(

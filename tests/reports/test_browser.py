@@ -158,6 +158,28 @@ def test_a_cell_of_the_heat_map_draws_its_pair(show: Callable) -> None:
     assert pearson != driver.execute_script(number) or abs(kendall) == 1
 
 
+def test_the_heat_map_takes_a_keyboard_and_can_be_read(show: Callable) -> None:
+    driver = show()
+    press = driver.find_element("css selector", "td[data-pair='0,1'] button")
+    before = driver.execute_script("return document.querySelector('#explorer svg').getAttribute('aria-label')")
+    driver.execute_script("arguments[0].focus()", press)
+    assert "Pearson r" in driver.execute_script("return document.getElementById('tip').textContent")
+    press.send_keys("\n")
+    after = driver.execute_script("return document.querySelector('#explorer svg').getAttribute('aria-label')")
+    assert before != after
+    cells = (
+        "return [...document.querySelectorAll('td[data-pair]')]"
+        ".map(c => [c.dataset.pair, c.classList.contains('clear'), arguments[0] in c.dataset])"
+    )
+    for kind in ("pearson", "spearman", "kendall"):
+        driver.execute_script(f"document.querySelector('input[value={kind}]').click()")
+        pairs, bold, clear = zip(*driver.execute_script(cells, f"{kind}Clear"), strict=True)
+        assert bold == clear
+        assert min(_contrast(driver, f"td[data-pair='{pair}'] button") for pair in pairs) >= 4.5
+    reached = "return [...document.querySelectorAll('td[data-tip]:not(:has(button))')].every(c => c.tabIndex === 0)"
+    assert driver.execute_script(reached)
+
+
 def test_pointing_says_what_a_thing_is(show: Callable) -> None:
     driver = show()
     tip = (

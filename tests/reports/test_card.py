@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from reports.card import html, make_card, markdown, strip, write_card
 from vaebench.core.errors import DataError, MissingPath
@@ -71,6 +73,15 @@ def test_other_protocols_and_other_data_do_not_count(own, tmp_path):
     assert psnr.standing == "2 measured otherwise"
 
 
+def test_data_from_elsewhere_are_those_of_the_study_that_made_them(own, tmp_path):
+    """A card's own stages were given the data, the other study has a stage for them: one hash, so one protocol."""
+    others = study(tmp_path / "others", {"a": [score("psnr", 30.0)]})
+    index = json.loads((others / "index.json").read_text())
+    index["stages"].append({"id": "data", "kind": "data", "folder": "stages/data", "hash": "data-1", "complete": False})
+    (others / "index.json").write_text(json.dumps(index))
+    assert line(make_card(own, FACTS, [others]), "psnr").rank == 2
+
+
 def test_the_strip_has_the_better_side_on_the_right(own, tmp_path):
     others = study(tmp_path / "others", {"a": [score("psnr", 25.0), score("rfid", 30.0, direction="lower")]})
     card = make_card(own, FACTS, [others])
@@ -79,6 +90,19 @@ def test_the_strip_has_the_better_side_on_the_right(own, tmp_path):
         assert (places["own"] > places["rivals"][0][2]) == better
         assert places["low"] <= places["own"] <= places["high"]
     assert strip(line(make_card(own, FACTS), "effective_rank"))["own"] == 80
+
+
+def test_seeds_give_the_interval_of_their_mean(own, tmp_path):
+    """Student's over seeds as in reports, and not the outermost bounds of the runs."""
+    root = study(tmp_path / "seeds", {f"run-{i}": [score("psnr", value, low=value - 3, high=value + 3)]
+                                      for i, value in enumerate((20.0, 21.0, 23.0))})  # fmt: skip
+    index = json.loads((root / "index.json").read_text())
+    for seed, stage in enumerate(index["stages"]):
+        stage |= {"tokenizer": "a", "seed": seed}
+    (root / "index.json").write_text(json.dumps(index))
+    (rival,) = line(make_card(own, FACTS, [root]), "psnr").rivals
+    expected = stats.t.interval(0.95, 2, np.mean([20, 21, 23]), stats.sem([20, 21, 23]))
+    assert (rival.low, rival.high) == pytest.approx(expected)
 
 
 def test_hostile_names_stay_text(own, tmp_path):

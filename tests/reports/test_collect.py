@@ -8,6 +8,8 @@ import pandas as pd
 import pytest
 
 from reports.collect import LONG_COLUMNS, collect, read_study
+from reports.comparison import compare, select, standing
+from vaebench.core.config import content_hash
 from vaebench.core.errors import DataError, MissingPath
 
 
@@ -23,6 +25,43 @@ def test_every_score_is_one_row(three: Path) -> None:
     assert hat["baseline"].tolist() == [0.3] * 3
     assert set(results.scores["protocol_hash"]) == set(results.protocols)
     assert list(results.labels.values()) == ["kl-vae", "va-vae", "send-vae"]
+
+
+def of_data(new_study: Callable, score: Callable, name: str, hash_: str | None) -> Path:
+    """A study of two tokenizers on data of this hash, with a gFID whose protocol does not say which."""
+    writer = new_study(name=name, folder=name)
+    if hash_ is not None:
+        writer.stage("data", seed=None)
+        writer.stages[-1]["hash"] = hash_
+    for place, tokenizer in enumerate(("a", "b")):
+        scores = [score("gfid", 50.0 - place, "lower", protocol={"nfe": 25})]
+        writer.stage("generate", f"{tokenizer}-{name}", budget={"steps": 1}, scores=scores)
+        writer.stage("reconstruct", f"{tokenizer}-{name}", scores=[score("psnr", 20.0, protocol={"data": "own"})])
+    return writer.finish()
+
+
+def test_protocols_hold_the_data_that_a_study_made(new_study: Callable, score: Callable) -> None:
+    folders = [of_data(new_study, score, name, hash_) for name, hash_ in (("x", "1"), ("y", "2"), ("z", "1"))]
+    results = collect(folders)
+    protocols = {entry["metric"]: entry["protocol"] for entry in results.protocols.values()}
+    assert protocols["psnr"] == {"data": "own"}, "what a stage says of its data stands"
+    said = [entry["protocol"] for entry in results.protocols.values() if entry["metric"] == "gfid"]
+    assert said == [{"nfe": 25, "data": "1"}, {"nfe": 25, "data": "2"}]
+    hashes = results.scores[results.scores["metric"] == "gfid"].groupby("study")["protocol_hash"].first()
+    assert hashes["x"] == hashes["z"] != hashes["y"]
+    assert set(results.scores["protocol_hash"]) == set(results.protocols)
+    for metric, protocol in (("gfid", {"nfe": 25, "data": "1"}), ("psnr", {"data": "own"})):
+        assert content_hash({"metric": metric, "protocol": protocol}, length=10) in results.protocols
+    best = [standing(select(compare(collect(two).scores), "gfid", budget="steps=1"))
+            for two in (folders[:2], folders[::2])]  # fmt: skip
+    assert best[0].best is None
+    assert "different protocols" in best[0].reason
+    assert best[1].best == "b-x"
+
+
+def test_a_study_without_a_data_stage_keeps_its_protocols(new_study: Callable, score: Callable) -> None:
+    results = collect([of_data(new_study, score, "x", None)])
+    assert {"metric": "gfid", "protocol": {"nfe": 25}} in results.protocols.values()
 
 
 def test_incomplete_and_unreadable_stages_are_listed_not_fatal(new_study: Callable) -> None:

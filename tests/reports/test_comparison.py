@@ -13,7 +13,7 @@ from reports.comparison import compare, primary_budget, primary_probe, select, s
 from reports.tables import write_tables
 from vaebench.core.files import read_json
 
-ROW = {"direction": "lower", "protocol_hash": "a"}
+ROW = {"direction": "lower", "protocol_hash": "a", "seeds": 2}
 
 
 def test_one_seed_keeps_the_scores_own_interval(three: Path) -> None:
@@ -35,6 +35,15 @@ def test_several_seeds_give_students_interval_over_seeds(new_study: Callable) ->
     assert row["value"] == pytest.approx(61)
     assert (row["low"], row["high"]) == pytest.approx(stats.t.interval(0.95, 2, 61, stats.sem(values)))
     assert row["interval"] == "95% t interval over 3 training seeds"
+
+
+def test_equal_runs_have_their_value_as_mean(new_study: Callable, score: Callable) -> None:
+    """However many: else rounding makes values that are all equal differ between one seed and three."""
+    writer = new_study()
+    for name, seeds in (("a", 1), ("b", 3), ("c", 10)):
+        for seed in range(seeds):
+            writer.stage("reconstruct", name, seed, scores=[score("ssim", 0.8)])
+    assert compare(collect([writer.finish()]).scores)["value"].tolist() == [0.8] * 3
 
 
 def test_wide_names_every_interval(three: Path) -> None:
@@ -62,9 +71,30 @@ def test_best_is_clear_only_without_overlap(intervals: list, best: str, clear: b
     assert (place.best, place.clear, place.reason) == (best, clear, reason)
 
 
+@pytest.mark.parametrize(
+    ("seeds", "reason"), [((2, 2, 1), ""), ((1, 3, 3), "one training seed"), ((3, 1, 3), "one training seed")]
+)
+def test_best_is_clear_only_where_retraining_is_covered(seeds: tuple[int, ...], reason: str) -> None:
+    """Intervals of one seed cover samples: training again moves a tokenizer by more, so they cannot single one out."""
+    rows = [
+        {**ROW, "label": label, "value": value, "low": value - 0.1, "high": value + 0.1, "seeds": count}
+        for label, value, count in zip("abc", (1.0, 2.0, 3.0), seeds, strict=True)
+    ]
+    place = standing(pd.DataFrame(rows))
+    assert (place.best, place.reason, place.clear) == ("a", reason, reason == "")
+    assert place.within_noise == ()
+
+
 def test_no_best_across_protocols_or_without_direction() -> None:
     rows = pd.DataFrame(
-        {"label": ["a", "b"], "value": [1.0, 2.0], "low": [0.9, 1.9], "high": [1.1, 2.1], "direction": "lower"}
+        {
+            "label": ["a", "b"],
+            "value": [1.0, 2.0],
+            "low": [0.9, 1.9],
+            "high": [1.1, 2.1],
+            "direction": "lower",
+            "seeds": 2,
+        }
     )
     assert standing(rows.assign(protocol_hash=["x", "y"])).reason == "different protocols: not comparable"
     assert standing(rows.assign(protocol_hash="x", direction="none")).best is None

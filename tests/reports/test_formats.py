@@ -80,7 +80,8 @@ def test_no_name_does_harm(new_study: Callable, tmp_path: Path) -> None:
     text = "".join(path.read_text() for path in (out / "latex").glob("*.tex"))
     assert set(re.findall(r"\\([a-zA-Z]+)", re.sub(r"%.*", "", text, count=0))) <= {
         "begin", "end", "toprule", "midrule", "bottomrule", "textbf", "underline", "scriptsize", "uparrow", "downarrow",
-        "rho", "textbackslash", "textless", "textgreater", "textbar", "textquotedbl",
+        "rho", "dagger", "multicolumn", "def", "vaebenchcaption", "textbackslash", "textless", "textgreater", "textbar",
+        "textquotedbl",
     }  # fmt: skip
     for line in text.splitlines():
         assert line.count("{") - line.count(r"\{") == line.count("}") - line.count(r"\}"), line
@@ -99,6 +100,55 @@ def test_no_name_does_harm(new_study: Callable, tmp_path: Path) -> None:
         if front:
             names = {entry["name"] for entry in yaml.safe_load(front)["model-index"]}
             assert names <= set(EVIL)
+
+
+def test_latex_tables_can_be_quoted(three: Path, tmp_path: Path) -> None:
+    reports.make_report([three], tmp_path, formats=("latex",))
+    tables = {path.stem: path.read_text() for path in (tmp_path / "latex").iterdir()}
+    said = {name: re.findall(r"\\def\\vaebenchcaption\{(.*)\}", text)[0] for name, text in tables.items()}
+    for caption in said.values():
+        assert "eneration at steps=600 cfg=1 nfe=25." in caption
+        assert "Training seeds of a tokenizer: 1." in caption
+    assert r"Samples of a score: 500. " in said["comparison"]
+    assert r"Below the values: 95\% bootstrap over samples." in said["comparison"]
+    assert "Underlined: within noise of the best." in said["comparison"]
+    assert "Holm: over 4 scores." in said["relations"], "PSNR, rFID and two probes; SSIM is the same for all"
+    rows = [line for line in tables["relations"].splitlines() if line.startswith(("PSNR", "rFID", "Probe"))]
+    assert len(rows) == 4
+    assert all(row.split(" & ")[2].endswith(r"$^\dagger$") for row in rows), "three tokenizers settle nothing"
+    assert r"$^\dagger$ The sign of r is not settled." in tables["relations"]
+
+
+def test_a_settled_relation_has_no_dagger(new_study: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    for i in range(8):
+        psnr, rfid = (22, 22.4, 22.1, 22.3)[i % 4], 30 + (5 * i) % 8
+        writer.tokenizer(f"t{i}", (psnr, rfid, 0.5 + 0.02 * i, 60 - 2 * i + 0.3 * (-1) ** i, 30), grids=False)
+    reports.make_report([writer.finish()], tmp_path, formats=("latex", "md"))
+    for text in ((tmp_path / "latex" / "relations.tex").read_text(), (tmp_path / "report.md").read_text()):
+        rows = {line.strip("| ")[:4]: line for line in text.splitlines() if line.strip("| ")[:4] in ("PSNR", "Prob")}
+        marked = {name: "dagger" in row or "†" in row for name, row in rows.items()}
+        assert marked == {"PSNR": True, "Prob": False}
+
+
+def test_tables_mark_differing_protocols_and_drop_none(new_study: Callable, tmp_path: Path, score: Callable) -> None:
+    writer = new_study()
+    for name, values in (("a", {"heun": 60.0, "euler": 70.0}), ("b", {"heun": 50.0})):
+        writer.stage("reconstruct", name, scores=[score("psnr", 20.0)])
+        scores = [score("gfid", value, "lower", half=None, protocol={"sampler": s}) for s, value in values.items()]
+        writer.stage("generate", name, scores=scores)
+    reports.make_report([writer.finish()], tmp_path, formats=("html", "latex", "md"))
+    latex = (tmp_path / "latex" / "comparison.tex").read_text()
+    assert r" & 60.00$^\dagger$ / 70.00$^\dagger$ \\" in latex
+    assert r" & 50.00$^\dagger$ \\" in latex
+    assert r"$^\dagger$ Protocols differ: these values do not compare." in latex
+    markdown = (tmp_path / "report.md").read_text()
+    assert "| b | 20.00" in markdown
+    assert "| 60.00† / 70.00† |" in markdown
+    assert "†: protocols differ, so these values do not compare." in markdown
+    page = (tmp_path / "report.html").read_text()
+    assert all(f">{value}†<" in page for value in ("60.00", "70.00", "50.00"))
+    assert "different protocols: not comparable" in page
 
 
 def test_a_model_card_has_the_scores_as_a_hub_reads_them(three: Path, tmp_path: Path) -> None:

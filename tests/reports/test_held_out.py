@@ -1,9 +1,13 @@
 """Held-out models against scikit-learn, and that what is judged enters no choice."""
 
+import itertools
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import linear_model
 
 from reports import held_out
@@ -116,3 +120,46 @@ def test_bootstrap_of_a_mean_is_near_its_t_interval() -> None:
     low, high = held_out.bootstrap_of(lambda rows: float(values[rows].mean()), 60)
     half = 1.96 * values.std(ddof=1) / np.sqrt(60)
     assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.05)
+
+
+@pytest.mark.parametrize("kind", ["ridge", "elastic net", "line"])
+def test_pairs_are_left_out_of_every_choice(kind: Kind) -> None:
+    """As if the two were one group; tokenizers with several rows count with their means."""
+    rng = np.random.default_rng(11)
+    labels = np.array(["a", "a", "b", "c", "c", "d", "e", "f"])
+    x = rng.normal(size=(8, 1 if kind == "line" else 4))
+    y = x[:, 0] + rng.normal(size=8)
+    margins = held_out.pair_margins(x, y, labels, labels, kind)
+    names = list(dict.fromkeys(labels))
+    for (i, one), (j, other) in itertools.combinations(enumerate(names), 2):
+        predicted = held_out.held_out(x, y, np.where(labels == other, one, labels), kind)
+        expected = predicted[labels == one].mean() - predicted[labels == other].mean()
+        assert margins[i, j] == pytest.approx(expected)
+        assert margins[j, i] == -margins[i, j]
+    assert not margins.diagonal().any()
+
+
+def test_tokenizers_of_a_family_are_compared_without_it() -> None:
+    rng = np.random.default_rng(12)
+    labels, families = np.array(list("abcdefgh")), np.array(list("ppqqrrss"))
+    x, y = rng.normal(size=(8, 3)), rng.normal(size=8)
+    margins = held_out.pair_margins(x, y, labels, families, "ridge")
+    alone = held_out.held_out(x, y, families, "ridge")
+    assert margins[0, 1] == pytest.approx(alone[0] - alone[1])
+    both = held_out.held_out(x, y, np.where(families == "q", "p", families), "ridge")
+    assert margins[0, 3] == pytest.approx(both[0] - both[3])
+
+
+@pytest.mark.parametrize(("kind", "columns"), [("ridge", 5), ("line", 1)])
+def test_noise_is_ranked_neither_forwards_nor_backwards(kind: Kind, columns: int) -> None:
+    """Where values predicted one at a time rank noise backwards, pairs agree with it half of the time."""
+    rng, n = np.random.default_rng(13), 7
+    groups, upper = np.arange(n), np.triu_indices(n, 1)
+    single, pairs = [], []
+    for _ in range(300):
+        x, y = rng.normal(size=(n, columns)), rng.normal(size=n)
+        single.append(stats.kendalltau(y, held_out.held_out(x, y, groups, kind)).statistic)
+        margins = held_out.pair_margins(x, y, groups, groups, kind)
+        pairs.append(np.mean(np.sign(y[:, None] - y)[upper] * np.sign(margins)[upper]))
+    assert np.mean(single) < -0.2
+    assert abs(np.mean(pairs)) < 3 * np.std(pairs) / math.sqrt(len(pairs))

@@ -6,10 +6,12 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 import reports
@@ -18,10 +20,15 @@ from reports.answer import answer
 from reports.collect import collect
 from reports.comparison import compare
 from reports.findings import findings
+from reports.html import cell
 from reports.names import coefficient, number
 from reports.pictures import Leading, headline_relations
+from reports.prediction import Prediction, prediction_table
+from reports.relations import Relation
+from reports.statistics import partial_correlation
 from vaebench.core.errors import MissingPath
 
+BUDGET_AXES = {"steps": "SiT training steps", "cfg": "guidance scale", "nfe": "function evaluations"}
 VOID = {"meta", "img", "link", "br", "hr", "input", "use", "path", "rect", "line", "circle"}
 OWN_SCRIPTS = 2  # the data and the one that reads them
 
@@ -89,10 +96,13 @@ def test_a_complete_study_has_every_section(page_of_three: tuple[str, Page]) -> 
     words = said(page)
     assert "n=3 carries almost nothing" in words
     assert "neither shown nor refuted" in words
-    assert "send-vae has the lowest gFID to real images; its interval overlaps no other." in words
+    assert (
+        "send-vae has the lowest gFID to real images; its interval overlaps no other, but it or the runner-up has one "
+        "training seed"
+    ) in words
     assert "not comparable" in words
     assert "not the Inception network" in words
-    assert "One training seed" in words
+    assert "3 of 3 tokenizers have one training seed" in words
     assert "Test CPU" in words
 
 
@@ -179,6 +189,93 @@ def test_one_tokenizer_far_from_the_rest_settles_nothing(new_study: Callable) ->
         assert "one tokenizer carries it: leaving one out, r runs from" in words
 
 
+def test_most_of_it_is_size(new_study: Callable) -> None:
+    """Larger latents show more and generate worse; among equals, nothing is left."""
+    writer = new_study()
+    noise = np.random.default_rng(5).normal(size=(2, 8))
+    for place in range(8):
+        size = 1 + place // 2
+        writer.tokenizer(f"t{place}", (22 + place % 2, 30, 0.4 + 0.1 * size + 0.01 * noise[0, place],
+                                       50 + 5 * size + 0.5 * noise[1, place], 30), grids=False)  # fmt: skip
+        with h5py.File(writer.stage("extract", f"t{place}") / "test.h5", "w") as file:
+            file.attrs["shape"], file.attrs["tokenizer"] = json.dumps((8 * size, 4, 4)), json.dumps({"f": 16})
+    results = collect([writer.finish()])
+    comparison = compare(results.scores)
+    leading = Leading.of(comparison)
+    relations = headline_relations(results, comparison, leading, force=False)
+    probe = relations["probe"]
+    assert isinstance(probe, Relation)
+    assert probe.correlation is not None
+    assert probe.correlation.unsettled == "", "by itself it is as clear as can be"
+    x, y, sizes = probe.points["x"], probe.points["y"], np.repeat([128.0, 256, 384, 512], 2)
+    expected = partial_correlation(x, y, sizes)
+    first, *_ = findings(results, comparison, leading.probe, leading.budget, relations)
+    assert first.verdict == "open"
+    said_first, _ = answer(comparison, leading.budget, relations, analyse(results, comparison).prediction)
+    for words in (first.text, said_first):
+        assert f"most of it goes with latent size: with that held fixed r is {coefficient(expected.value)}" in words
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_a_rival_is_named_whichever_way_it_went(new_study: Callable, sign: int) -> None:
+    writer = new_study()
+    for place in range(6):
+        gfid = 50 + sign * 2 * place + 0.3 * (-1) ** place
+        writer.tokenizer(f"t{place}", (22 + 0.1 * place, 30, 0.5 + 0.02 * place, gfid, gfid - 20), grids=False)
+    results = collect([writer.finish()])
+    comparison = compare(results.scores)
+    leading = Leading.of(comparison)
+    relations = headline_relations(results, comparison, leading, force=False)
+    claim, _ = answer(comparison, leading.budget, relations, analyse(results, comparison).prediction)
+    assert f"generated {'better' if sign < 0 else 'worse'}" in claim
+    assert "but PSNR went with gFID as closely" in claim
+
+
+def test_what_psnr_explains_is_not_said_of_an_unsettled_correlation(page_of_three: tuple[str, Page]) -> None:
+    words = said(page_of_three[1])
+    assert "that of PSNR is not settled: the interval includes zero" in words
+    assert "a higher PSNR came with" not in words
+
+
+@pytest.mark.parametrize(
+    ("n", "reference", "shown"), [(500, "test", True), (400, "test", False), (500, "train", False)]
+)
+def test_a_share_of_the_decoder_needs_equal_n_and_reference(
+    new_study: Callable, score: Callable, n: int, reference: str, shown: bool
+) -> None:
+    writer = new_study()
+    for name, rfid in (("a", 20.0), ("b", 10.0)):
+        scores = [score("rfid", rfid, "lower", protocol={"reference": "test", "reference_samples": 500})]
+        writer.stage("reconstruct", name, scores=scores)
+        protocol = {"reference": reference, "reference_samples": 500}
+        writer.stage("generate", name, budget={"steps": 1}, scores=[score("gfid", 40, "lower", protocol=protocol, n=n)])
+    results = collect([writer.finish()])
+    comparison = compare(results.scores)
+    leading = Leading.of(comparison)
+    found = findings(results, comparison, leading.probe, leading.budget, {})
+    assert any("already at 25% to 50% of the gFID" in one.text for one in found) == shown
+
+
+@pytest.mark.parametrize(
+    ("r2", "picked", "words"),
+    [
+        (0.5, "a", "put it first; for a further tokenizer, once these are generated, scoring takes 30% of the time"),
+        (0.5, "b", "put b (2.0 gFID worse) first"),
+        (-0.1, "", "predicted from its latent scores no better than by the mean of the others"),
+        (None, "", "needs five tokenizers to say"),
+    ],
+)
+def test_what_latent_scores_pick_is_said_without_claiming_to_have_saved(
+    three: Path, r2: float | None, picked: str, words: str
+) -> None:
+    comparison = compare(collect([three]).scores)
+    one = Prediction("latent scores, ridge", "x", "gfid", "", "tokenizer", 6, r2=r2, picked=picked, best="a",
+                     regret=2.0 if picked else None, scoring_share=0.3)  # fmt: skip
+    _, choice = answer(comparison, Leading.of(comparison).budget, {}, prediction_table([one]))
+    assert words in choice
+    assert "saved" not in choice
+
+
 def test_a_confounder_is_named(page_of_three: tuple[str, Page]) -> None:
     assert "cannot tell the two explanations apart" in said(page_of_three[1])
 
@@ -247,13 +344,67 @@ def test_budgets_and_seeds(new_study: Callable, tmp_path: Path, score: Callable)
     for name, base in (("a", 50.0), ("b", 60.0)):
         for seed in (0, 1):
             for steps in (300, 600):
-                gfid = score("gfid", base * (600 / steps) ** 0.5 + seed, "lower", protocol={"steps": steps})
+                gfid = score("gfid", base * (600 / steps) ** 0.5 + seed, "lower", protocol={"sit_steps": steps})
                 writer.stage("generate", name, seed, {"steps": steps, "cfg": 1.0, "nfe": 25}, scores=[gfid])
     _, page = report(writer.finish(), tmp_path / "out")
     words = said(page)
     assert "gFID to real images against steps" in words
     assert "Generation at steps=300 cfg=1 nfe=25" in words
     assert "95% t interval over 2 training seeds" in words
+
+
+@pytest.mark.parametrize("key", ["steps", "cfg", "nfe"])
+def test_budgets_share_an_axis_where_protocols_differ_in_nothing_else(
+    new_study: Callable, tmp_path: Path, score: Callable, key: str
+) -> None:
+    def study(name: str, networks: Sequence[str]) -> Path:
+        writer = new_study(folder=name)
+        for tokenizer, network in zip("ab", networks, strict=True):
+            for value in (10, 20):
+                budget = {"steps": 600, "cfg": 1.0, "nfe": 25} | {key: value}
+                sampler = {"name": "heun", "cfg": budget["cfg"], "nfe": budget["nfe"]}
+                protocol = {"network": network, "sampler": sampler, "sit_steps": budget["steps"]}
+                writer.stage("generate", tokenizer, budget=budget, scores=[score("gfid", 50.0, protocol=protocol)])
+        return writer.finish()
+
+    drawn = f'aria-label="gFID to real images against {BUDGET_AXES[key]}'
+    text, _ = report(study("same", ["mobilenetv2"] * 2), tmp_path / "same")
+    assert drawn in text
+    differing = study("differing", ["mobilenetv2", "inception"])
+    text, page = report(differing, tmp_path / "out")
+    assert drawn not in text
+    assert "Not drawn. gFID to real images" in said(page)
+    assert "network ('mobilenetv2' against 'inception')" in said(page)
+    text, page = report(differing, tmp_path / "forced", force=True)
+    assert drawn in text
+    assert "Protocols differ (forced)." in said(page)
+
+
+def test_values_of_differing_protocols_are_marked(mixed: Path, tmp_path: Path) -> None:
+    _, page = report(mixed, tmp_path / "out")
+    assert said(page).count("60.00†") == 2, "in the table of leading scores and in that of all"
+    assert "†: protocols differ, so these values do not compare." in said(page)
+    assert "0.500†" not in said(page)
+
+
+def test_numbers_have_the_digits_of_their_metric(new_study: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    for i, name in enumerate(("a", "b", "c")):
+        writer.tokenizer(name, (22.734 + i, 1004.86 + i, 0.5 + 0.1 * i, 60 - 5 * i, 30), grids=False)
+    text, _ = report(writer.finish(), tmp_path / "out")
+    printed = text.split("Published numbers beside these")[1].split("</details>")[0]
+    assert ">22.73<" in printed
+    assert ">1004.86<" in printed
+    assert not re.search(r">\d\S*e[+-]\d", text), "no exponents"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(999.7, "1000"), (1004.86, "1005"), (123456.0, "123456"), (0.98765, "0.988"), (-22.73, "\N{MINUS SIGN}22.7"),
+     (0.0, "0"), (0.5, "0.5"), (0.0000123, "0.0000123"), (1.5e7, "1.5e+07"), (12, "12"), (None, "\N{EM DASH}")],
+)  # fmt: skip
+def test_cells_have_three_digits_and_no_exponent(value: float | None, text: str) -> None:
+    assert cell(value) == text
 
 
 def test_a_metric_that_nobody_foresaw_is_shown(new_study: Callable, tmp_path: Path, score: Callable) -> None:

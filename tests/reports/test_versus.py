@@ -51,7 +51,8 @@ def test_seeds_in_common_make_a_pair(new_study: Callable, score: Callable) -> No
     assert (row["low"], row["high"]) == pytest.approx((expected.low, expected.high))
     assert row["difference"] == pytest.approx(30.5 / 3)
     assert row["better"] == "b"
-    assert "paired over 3 training seeds" in row["how"]
+    assert row["how"] == "paired over 3 training seeds, Student's t"
+    assert "one training seed" not in found.sentence
     assert "1 favour b" in found.sentence
 
 
@@ -59,7 +60,8 @@ def test_attributes_are_pairs(three: Path) -> None:
     table = versus([three], "send-vae", "kl-vae").table.set_index("score")
     assert table.loc["gFID to real images", "better"] == "send-vae"
     assert table.loc["SSIM", "better"] == "undecided"
-    assert "taken as independent" in table.loc["PSNR", "how"]
+    assert "taken as independent; one training seed: does not cover retraining" in table.loc["PSNR", "how"]
+    assert "Those of one training seed do not cover retraining" in versus([three], "send-vae", "kl-vae").sentence
     assert not any("by attribute" in score for score in table.index), "four attributes are too few"
 
 

@@ -49,11 +49,12 @@ def prepare(
     from vaebench.api import prepare_data
 
     values = opt.settings(config, override) | ({} if seed is None else {"seed": seed})
-    if dry_run:
-        from vaebench.core.config import dump_yaml
-        from vaebench.stages.data import DataConfig, DataStage
+    if dry_run and not (Path(name) / "stage.json").is_file():
+        from vaebench.cli.preview import stage_preview
+        from vaebench.data.source import named_source
 
-        print(dump_yaml(DataStage().resolve(DataConfig(name=name, options=values))), end="")
+        source, options = named_source(name, values)
+        stage_preview("data", {"name": source, "options": options})
         return
     print(prepare_data(name, output_dir, values, opt.context(device, workers)))
 

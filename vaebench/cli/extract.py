@@ -34,7 +34,7 @@ def extract(
     if dry_run:
         from vaebench.cli.preview import extraction_preview
 
-        extraction_preview(tokenizer, data, data_options, settings, opt.context(device, workers))
+        extraction_preview(tokenizer, data, data_options, settings)
         return
     folder = output_dir or Path("runs") / f"{Path(tokenizer.partition(':')[0]).stem}-latents"
     print(api.extract(

@@ -45,7 +45,7 @@ Tokenizer = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Processes for drawing and reading. Default: one a core.")
+    int | None, typer.Option("--workers", min=1, help="Processes for drawing and reading. Default: one a core.")
 ]
 
 

@@ -23,21 +23,24 @@ def training_preview(
     stage_preview("train", config)
 
 
-def extraction_preview(
-    tokenizer: str, data: str, data_options: dict[str, Any], settings: dict[str, Any], context: Any
-) -> None:
+def extraction_preview(tokenizer: str, data: str, data_options: dict[str, Any], settings: dict[str, Any]) -> None:
     """The resolved configuration of an extraction, with the size of its files where the data are prepared."""
     from vaebench.api import prepare_data
+    from vaebench.core.errors import MissingPath
     from vaebench.data import open_data
-    from vaebench.stages import STAGES
+    from vaebench.stages.extract import ExtractConfig, ExtractStage
     from vaebench.tokenizers import load_tokenizer
 
     stage_preview("extract", settings)
-    dataset = open_data(prepare_data(data, options=data_options, context=context) / "data.h5")
-    spec = load_tokenizer(tokenizer).spec
-    images = sum(len(split) for split in dataset.splits.values())
-    stage = STAGES.get("extract")()
-    config = build(stage.Config, settings, "extract")
-    numbers = 2 * spec.d * (dataset.info.image_size // spec.f) ** 2
-    size = images * numbers * (2 if config.dtype == "float16" else 4) * (2 if config.flip == "both" else 1)
-    print(f"{images} images, {size / 2**20:,.1f} MiB of latents")
+    spec, config = load_tokenizer(tokenizer).spec, build(ExtractConfig, settings, "extract")
+    try:
+        folder = prepare_data(data, options=data_options, known=True)
+    except MissingPath:
+        print("The data are not prepared yet, so how large their latents will be is not known.")
+        return
+    dataset = open_data(folder / "data.h5")
+    images = {name: len(dataset.split(name)) for name in config.splits}
+    side = dataset.info.image_size // spec.f
+    facts = {"splits": {"train": 0, **images}, "latent_shape": (spec.d, side, side), "coding_flops": 0}
+    size = ExtractStage().estimate(config, facts).disk_bytes
+    print(f"{sum(images.values())} images, {size / 2**20:,.1f} MiB of latents")

@@ -23,10 +23,16 @@ def report(
     ] = EVERY,
     without: Annotated[
         str,
-        typer.Option(
-            help="Tokenizers to leave out, parted by commas: a control far from all others alone settles correlations."
-        ),
+        typer.Option(help="Tokenizers to leave out, parted by commas."),
     ] = "",
+    with_controls: Annotated[
+        bool,
+        typer.Option(
+            "--with-controls",
+            help="Let controls, which nobody trained, count in correlations, predictions and who is best: one far from "
+            "all others alone settles correlations.",
+        ),
+    ] = False,
     force: Annotated[bool, typer.Option(help="Draw scores of different protocols on one axis.")] = False,
 ) -> None:
     """Write a report: one self-contained report.html, tables, figures, LaTeX and Markdown.
@@ -36,4 +42,5 @@ def report(
     import reports
 
     names = [name.strip() for name in without.split(",") if name.strip()]
-    print(reports.make_report(studies, output_dir or studies[0] / "report", force, formats.split(","), names))
+    folder = output_dir or studies[0] / "report"
+    print(reports.make_report(studies, folder, force, formats.split(","), names, with_controls))

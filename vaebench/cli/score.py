@@ -1,5 +1,6 @@
 """``vaebench score``."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,7 +73,8 @@ def score(
 
         stage_preview("score", settings)
         return
-    folder = output_dir or latents.with_name(_folder_name(latents.name, settings.get("metrics")))
+    place = Path(os.path.abspath(latents))  # "." has no name of its own; links are not followed, as elsewhere
+    folder = output_dir or place.with_name(_folder_name(place.name, settings.get("metrics")))
     found = api.score(
         latents, folder, data=data, tokenizer=tokenizer, settings=settings, context=opt.context(device)
     )  # fmt: skip

@@ -268,18 +268,26 @@ def clean(
     override: opt.Overrides = None,
     device: opt.Device = "auto",
     seed: SeedOption = None,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Also remove checkpoints of stages of other settings, such as another --seed."),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be removed, and stop.")] = False,
 ) -> None:
     """Remove what killed processes left: half-written files, dead locks, work that no stage will take up.
 
-    Complete stages and work that the next run goes on with are never touched.
+    Complete stages, and work that a run of the study file goes on with, are never touched.
 
     Example: vaebench study clean quickstart --output-dir runs/quickstart --dry-run
     """
     from vaebench.study import clean as cleaning
+    from vaebench.study.graph import build_graph
+    from vaebench.study.spec import load_study
 
-    root, index = _existing(study, output_dir, config, _overrides(override, seed))
-    removed = cleaning.leftovers(root, index) if dry_run else cleaning.clean(root, index)
+    overrides = _overrides(override, seed)
+    root, index = _existing(study, output_dir, config, overrides)
+    graph = build_graph(load_study(_with_config(study, config), overrides), tolerant=True)
+    removed = (cleaning.leftovers if dry_run else cleaning.clean)(root, index, graph, force)
     for path in removed:
         print(path)
     opt.say(f"{len(removed)} {'would be' if dry_run else 'were'} removed.")

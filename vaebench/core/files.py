@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import os
@@ -58,6 +59,40 @@ def sha256_file(path: Path | str) -> str:
     """SHA-256 of a file's bytes, as hexadecimal text."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def sha256_once(path: Path | str) -> str:
+    """`sha256_file`, for which this process reads a file again only when its size or time has changed."""
+    found = Path(path).stat()
+    return _sha256(str(Path(path).absolute()), found.st_size, found.st_mtime_ns)
+
+
+@functools.cache
+def _sha256(path: str, size: int, time: int) -> str:
+    return sha256_file(path)
+
+
+def file_states(path: Path | str) -> list[tuple[str, int, int]]:
+    """Name, bytes and time (ns) of a file, whose name is then "", or of every file below a folder, sorted by name.
+
+    Links to folders are followed, but for those that lead back to a folder they are in.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [("", path.stat().st_size, path.stat().st_mtime_ns)]
+    return sorted(_states_below(path, "", frozenset())) if path.is_dir() else []
+
+
+def _states_below(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[tuple[str, int, int]]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _states_below(Path(entry.path), f"{prefix}{entry.name}/", above | {real})
+            elif entry.is_file():
+                yield f"{prefix}{entry.name}", entry.stat().st_size, entry.stat().st_mtime_ns
 
 
 def require_path(path: Path | str, what: str, remedy: str = "") -> Path:

@@ -12,6 +12,7 @@ Layout of ``root`` (CUB_200_2011.tgz unpacks to CUB_200_2011 and attributes.txt)
 The validation split is a share of the official training images, by a hash of their names.
 """
 
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -20,7 +21,7 @@ from pydantic import Field
 from vaebench.core.errors import DataError, MissingPath
 from vaebench.core.seeds import seed_of
 from vaebench.data.base import SPLITS, DataInfo
-from vaebench.data.listed import ListedConfig, ListedSource, Listing, read_lines
+from vaebench.data.listed import ListedConfig, ListedSource, Listing, bad_line, read_records
 from vaebench.data.source import SourceConfig
 
 VALUES = "attributes/image_attribute_labels.txt"
@@ -51,16 +52,20 @@ class CUB(ListedSource):
         held = round(config.validation_fraction * cls.published["train"])
         return {**cls.published, "train": cls.published["train"] - held, "validation": held}
 
+    def watched(self) -> dict[str, Path]:
+        beside = self.config.root.parent / "attributes.txt"
+        return {"../attributes.txt": beside} if beside.is_file() else {}
+
     def listings(self) -> dict[str, Listing]:
         root = self.config.root
         names = next((p for p in (root / "attributes.txt", root.parent / "attributes.txt") if p.is_file()), None)
         if names is None:
             raise MissingPath(f"attributes.txt is neither in '{root}' nor beside it.", self.remedy)
-        self._names = tuple(line[1] for line in read_lines(names))
-        self._classes = tuple(line[1] for line in read_lines(self.file("classes.txt")))
-        paths = {int(number): path for number, path in read_lines(self.file("images.txt"))}
-        labels = {int(number): int(label) - 1 for number, label in read_lines(self.file("image_class_labels.txt"))}
-        training = {int(number): part == "1" for number, part in read_lines(self.file("train_test_split.txt"))}
+        self._names = tuple(name for _, name in read_records(names, int, str))
+        self._classes = tuple(name for _, name in read_records(self.file("classes.txt"), int, str))
+        paths = dict(read_records(self.file("images.txt"), int, str))
+        labels = {number: label - 1 for number, label in read_records(self.file("image_class_labels.txt"), int, int)}
+        training = {number: part == 1 for number, part in read_records(self.file("train_test_split.txt"), int, int)}
         values = self._values({number: row for row, number in enumerate(paths)})
         parts: dict[str, list[int]] = {split: [] for split in SPLITS}
         for number, path in paths.items():
@@ -81,14 +86,19 @@ class CUB(ListedSource):
     def _values(self, place: dict[int, int]) -> np.ndarray:
         file = self.file(VALUES)
         values = np.full((len(place), len(self._names)), 255, np.uint8)
-        with file.open(encoding="utf-8") as lines:
-            for line in lines:  # 3.7 million of them; a few have fields too many, so only the first three are read
-                image, attribute, present = line.split(maxsplit=3)[:3]
-                if int(image) not in place or not 1 <= int(attribute) <= len(self._names) or present not in "01":
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            # 3.7 million of them; a few have fields too many, so only the first three are read.
+            for count, line in enumerate(lines, 1):
+                try:
+                    image, attribute, present = map(int, line.split(maxsplit=3)[:3])
+                except ValueError as error:
+                    raise bad_line(file, count, line.strip()) from error
+                if image not in place or not 1 <= attribute <= len(self._names) or present not in (0, 1):
                     raise DataError(
-                        f"{file} says '{line.strip()}' of an image or attribute that there is not.", self.remedy
+                        f"{file}, line {count}, says '{line.strip()}' of an image or attribute that there is not.",
+                        self.remedy,
                     )
-                values[place[int(image)], int(attribute) - 1] = int(present)
+                values[place[image], attribute - 1] = present
         lacking = int((values == 255).any(1).sum())
         if lacking:
             raise DataError(f"{file} leaves attributes of {lacking} image(s) out.", self.remedy)

@@ -19,7 +19,7 @@ import numpy as np
 
 from vaebench.core.errors import DataError
 from vaebench.data.base import DataInfo
-from vaebench.data.listed import ListedConfig, ListedSource, Listing, attribute_table, read_lines
+from vaebench.data.listed import ListedConfig, ListedSource, Listing, attribute_table, read_lines, read_records
 from vaebench.data.source import SourceConfig
 
 OFFICIAL = {"train": "train", "val": "validation", "test": "test"}
@@ -66,11 +66,10 @@ class DeepFashion(ListedSource):
         file = self.file("Anno_coarse/list_attr_img.txt")
         self._names = _names(read_lines(self.file("Anno_coarse/list_attr_cloth.txt"), header=2))
         place, values = attribute_table(file, len(self._names), header=2)
-        category = {
-            path: int(number) - 1 for path, number in read_lines(self.file("Anno_coarse/list_category_img.txt"), 2)
-        }
+        file = self.file("Anno_coarse/list_category_img.txt")
+        category = {path: number - 1 for path, number in read_records(file, str, int, header=2)}
         found: dict[str, list[str]] = {split: [] for split in OFFICIAL.values()}
-        for path, part in read_lines(self.file("Eval/list_eval_partition.txt"), header=2):
+        for path, part in read_records(self.file("Eval/list_eval_partition.txt"), str, str, header=2):
             if part not in OFFICIAL:
                 raise DataError(
                     f"Eval/list_eval_partition.txt puts {path} into '{part}'; train, val and test are known."
@@ -90,9 +89,8 @@ class DeepFashion(ListedSource):
             paths = [line[0] for line in read_lines(self.file(f"Anno_fine/{part}.txt"))]
             file = self.file(f"Anno_fine/{part}_attr.txt")
             _, values = attribute_table(file, len(self._names), named=False)
-            labels = np.array(
-                [int(line[0]) - 1 for line in read_lines(self.file(f"Anno_fine/{part}_cate.txt"))], np.int64
-            )
+            categories = read_records(self.file(f"Anno_fine/{part}_cate.txt"), int)
+            labels = np.array([number - 1 for (number,) in categories], np.int64)
             if not len(paths) == len(values) == len(labels):
                 raise DataError(
                     f"Anno_fine/{part}*.txt have {len(paths)} images, {len(values)} rows of attributes and "

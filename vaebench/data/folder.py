@@ -13,11 +13,11 @@ from PIL import Image, ImageOps
 from pydantic import Field, model_validator
 
 from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName, suggest
-from vaebench.core.files import require_path
+from vaebench.core.files import file_states, require_path
 from vaebench.core.seeds import seed_of
 from vaebench.data.base import SPLITS, DataInfo
 from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig, unreadable_message
-from vaebench.vision.transforms import centre_crop_resize
+from vaebench.vision.transforms import as_rgb, centre_crop_resize
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 # Names that people give to splits, as folders and in tables.
@@ -40,8 +40,8 @@ class FolderConfig(SourceConfig):
 
     Attributes:
         image_size: images are scaled and centre-cropped to it (``vision.transforms.centre_crop_resize``).
-        root: folder of the images. It holds either splits (train, val, test), each with a folder per class, or the
-            class folders themselves; images without class folders have no labels.
+        root: folder of the images. It holds either splits (train, val, test) and no other folder with images, each
+            with a folder per class, or the class folders themselves; images without class folders have no labels.
         table: CSV, TSV or Parquet file with one row per image; paths in it are relative to ``root``, or to the table's
             own folder when there is no ``root``.
         path_column, label_column, split_column: columns of the table; the last two are used if they exist.
@@ -108,10 +108,19 @@ class Folder(ImageSource):
             source=str(self.config.table or self.config.root),
         )
 
+    def watched(self) -> dict[str, Path]:
+        table = self.config.table
+        if table is None or self.config.root is not None or not table.is_file():
+            return {}
+        named = {str(name): table.parent / str(name) for name in _load_table(table).get(self.config.path_column, [])}
+        return {name: file for name, file in named.items() if file.is_file()}
+
     def plan(self) -> dict[str, Plan]:
         table = self._read_table() if self.config.table is not None else self._read_tree()
         if self.config.skip_unreadable:
             table = table[~table["path"].isin(self._find_unreadable(table["path"].tolist()))]
+            if table.empty:
+                raise DataError(f"No image of '{self.config.table or self.config.root}' can be read.")
         lacking = set(SPLITS) - set(table["split"])
         table["split"] = [
             self._share(path, lacking) if split in (None, "train") else split
@@ -181,23 +190,24 @@ class Folder(ImageSource):
         self._base = require_path(self.config.root, "Image folder")
         if not self._base.is_dir():
             raise MissingPath(f"'{self._base}' is no folder.", "Give a CSV or Parquet file as 'table'.")
-        folders = {path.name: SPLIT_NAMES.get(path.name.lower()) for path in self._base.iterdir() if path.is_dir()}
-        by_split = "train" in folders.values()
-        rows = []
-        for path in sorted(self._base.rglob("*")):
-            if path.suffix.lower() not in SUFFIXES or not path.is_file():
-                continue
-            relative = path.relative_to(self._base)
-            above = relative.parts[:-1]
-            split = None
-            if by_split:
-                split = folders.get(above[0]) if above else None
-                if split is None:
-                    continue  # beside train, val and test lie things that belong to no split
-                above = above[1:]
-            rows.append((relative.as_posix(), above[0] if above else None, split))
-        if not rows:
+        files = (Path(name) for name, *_ in file_states(self._base))
+        images = [path for path in files if path.suffix.lower() in SUFFIXES]
+        if not images:
             raise DataError(f"'{self._base}' holds no images.", f"Known suffixes: {', '.join(sorted(SUFFIXES))}.")
+        tops = sorted({path.parts[0] for path in images})  # a file, where an image lies in the root itself
+        splits = {top: SPLIT_NAMES[top.lower()] for top in tops if top.lower() in SPLIT_NAMES}
+        if splits and (others := [top for top in tops if top not in splits]):
+            raise DataError(
+                f"'{self._base}' holds the split(s) {', '.join(splits)}, and beside them images that are in none: "
+                f"{_some(others)}.",
+                "Move the others elsewhere; or, if these are classes, give them other names or list the images in a "
+                "table.",
+            )
+        rows = []
+        for path in images:
+            classes = path.parts[1 if splits else 0 : -1]
+            split = splits[path.parts[0]] if splits else None
+            rows.append((path.as_posix(), classes[0] if classes else None, split))
         table = pd.DataFrame(rows, columns=["path", "label", "split"], dtype=object)
         stray = table.loc[table["label"].isna(), "path"].tolist()
         if stray and len(stray) < len(table):
@@ -273,13 +283,13 @@ def read_image(path: Path) -> Image.Image:
     """Read an image, turned upright (EXIF), in RGB.
 
     Raises:
-        DataError: the file is empty, is no image, or is cut off.
+        DataError: the file is empty, is no image, is cut off, or is of 32-bit grey.
     """
     try:
         if path.stat().st_size == 0:
             raise DataError("empty file")
         with Image.open(path) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            return as_rgb(ImageOps.exif_transpose(image))
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         # Pillow puts the path into some of its messages; the caller names it already.
         reason = "not an image" if "cannot identify" in str(error) else str(error)

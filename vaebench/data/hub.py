@@ -3,14 +3,19 @@
 ``root`` names a Parquet file, a folder of them (``data/train-00000-of-00001.parquet``, as the hub lays them out), or a
 data set of the hub as ``owner/name`` (or ``owner/name@revision``), which the extra ``vaebench[hub]`` fetches. An image
 is a struct with ``bytes``, as the library `datasets` writes it, or plain bytes.
+
+Which split a file of a folder belongs to is said by its name or by a folder above it (``default/train/0000.parquet``).
+A split in which every label is -1 or missing, as in the test splits of competitions, has no labels.
 """
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -20,12 +25,13 @@ from PIL import Image, ImageOps
 from pydantic import Field
 
 from vaebench.core.errors import DataError, MissingPath, UnknownName, import_optional, suggest
+from vaebench.core.files import file_states
 from vaebench.core.offline import offline
 from vaebench.core.seeds import seed_of
 from vaebench.data.base import SPLITS, DataInfo
-from vaebench.data.folder import SPLIT_NAMES, attribute_level
+from vaebench.data.folder import SHOWN, SPLIT_NAMES, attribute_level
 from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig
-from vaebench.vision.transforms import centre_crop_resize
+from vaebench.vision.transforms import as_rgb, centre_crop_resize
 
 
 class HubConfig(SourceConfig):
@@ -91,28 +97,50 @@ class Hub(ImageSource):
             raise DataError(f"'{self.config.root}' has no rows.")
         rows = self._with_missing_splits({split: np.arange(table.n) for split, table in tables.items()})
         labelled = all(self.config.label_column in table.columns for table in tables.values())
+        labels = {split: self._labels(split, table) for split, table in tables.items()} if labelled else {}
         plans, start, named = {}, 0, {}
         for split in SPLITS:
             if split not in rows or not len(rows[split]):
                 continue
-            table = tables[split] if split in tables else tables["train"]
+            given = split if split in tables else "train"
+            table, names = tables[given], labels.get(given)
             self._parts[split] = (table, rows[split])
-            if labelled:
-                values, called = table.column(self.config.label_column), table.class_names(self.config.label_column)
-                named[split] = [called[values[row]] if called else str(values[row]) for row in rows[split]]
+            if names is not None:
+                named[split] = [names[row] for row in rows[split]]
             ids = start + np.arange(len(rows[split]), dtype=np.int64)
             plans[split] = Plan(ids, None, self._attributes(table, rows[split]))
             start += len(ids)
-        if labelled:
-            self._classes = tuple(sorted({name for names in named.values() for name in names}, key=_order))
-            number = {name: index for index, name in enumerate(self._classes)}
-            for split, names in named.items():
-                plans[split] = replace(plans[split], labels=np.array([number[name] for name in names], np.int64))
+        self._classes = tuple(sorted({name for names in named.values() for name in names}, key=_order))
+        number = {name: index for index, name in enumerate(self._classes)}
+        for split, names in named.items():
+            plans[split] = replace(plans[split], labels=np.array([number[name] for name in names], np.int64))
         if self.config.attributes:
-            values = np.concatenate([plan.attributes for plan in plans.values() if plan.attributes is not None])
-            labels = [name for names in named.values() for name in names] if labelled else None
-            self._level = attribute_level(labels, values, self.config.root)
+            parts = [plans[split].attributes for split in named or plans]
+            values = np.concatenate([part for part in parts if part is not None])
+            every = [name for names in named.values() for name in names]
+            self._level = attribute_level(every or None, values, self.config.root)
         return plans
+
+    def _labels(self, split: str, table: "_Table") -> list[str] | None:
+        """The class of each row by name; None where no row has one."""
+        column = self.config.label_column
+        values, called = table.column(column), table.class_names(column)
+        if all(value is None or value == -1 for value in values):
+            return None
+        # NaN, the other way of saying that a number is missing, is unlike itself.
+        wrong = [
+            row
+            for row, value in enumerate(values)
+            if value is None or value != value or (called and not 0 <= value < len(called))
+        ]
+        if wrong:
+            more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+            raise DataError(
+                f"'{self.config.root}', {split}: '{column}' names no class in row {', '.join(map(str, wrong[:SHOWN]))}"
+                f"{more} (such as {values[wrong[0]]!r}).",
+                "Remove those rows, or set label_column to a column that there is not, for images without labels.",
+            )
+        return [called[value] if called else str(value) for value in values]
 
     def _attributes(self, table: "_Table", rows: np.ndarray) -> np.ndarray | None:
         if not self.config.attributes:
@@ -140,13 +168,7 @@ class Hub(ImageSource):
         if path.is_file():
             return {"train": _Parquet([path])}
         if path.is_dir():
-            files: dict[str, list[Path]] = {}
-            for file in sorted(path.rglob("*.parquet")):
-                stem = file.stem.split("-")[0].lower()
-                files.setdefault(SPLIT_NAMES.get(stem, "train"), []).append(file)
-            if not files:
-                raise DataError(f"'{path}' holds no Parquet files.")
-            return {split: _Parquet(parts) for split, parts in files.items()}
+            return {split: _Parquet(parts) for split, parts in _by_split(path).items()}
         if path.is_absolute() or self.config.root.count("/") != 1:
             raise MissingPath(f"'{path}' does not exist.", "Give a Parquet file, a folder of them, or owner/name.")
         return self._fetched()
@@ -184,8 +206,8 @@ class Hub(ImageSource):
             try:
                 content = _content(picture)
                 with Image.open(io.BytesIO(content)) as image:
-                    images[row] = centre_crop_resize(ImageOps.exif_transpose(image).convert("RGB"), size)
-            except (OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
+                    images[row] = centre_crop_resize(as_rgb(ImageOps.exif_transpose(image)), size)
+            except (DataError, OSError, SyntaxError, ValueError, TypeError, Image.DecompressionBombError) as error:
                 unreadable.append(f"{split} row {rows[start + row]}: {error}")
         return Drawn(images, None, unreadable)
 
@@ -263,6 +285,45 @@ class _Loaded:
     def pictures(self, name: str, rows: np.ndarray) -> list[Any]:
         found: list[Any] = self.split.select_columns([name])[rows.tolist()][name]
         return found
+
+
+def _by_split(folder: Path) -> dict[str, list[Path]]:
+    """The Parquet files of each split; one file alone, whatever its name, is for training.
+
+    Raises:
+        DataError: there are none, or files of several configurations, or one that neither its name nor a folder's puts
+            into a split.
+    """
+    files = sorted(Path(name) for name, *_ in file_states(folder) if name.endswith(".parquet"))
+    if not files:
+        raise DataError(f"'{folder}' holds no Parquet files.")
+    found: dict[str, list[Path]] = {}
+    configurations, unnamed = set(), []
+    for file in files:
+        above = file.parts[:-1]
+        named = [split for name in (file.stem, *reversed(above)) if (split := _split_in(name))]
+        if not named and len(files) > 1:
+            unnamed.append(file.as_posix())
+        found.setdefault(named[0] if named else "train", []).append(folder / file)
+        configurations.add("/".join(takewhile(lambda name: not _split_in(name), above)) or ".")
+    if unnamed:
+        more = f" and {len(unnamed) - SHOWN} more" if len(unnamed) > SHOWN else ""
+        raise DataError(
+            f"'{folder}' holds {len(files)} Parquet files, and of these no split is named by "
+            f"{', '.join(unnamed[:SHOWN])}{more}.",
+            "Call them train-..., validation-... and test-..., or put them into folders of these names.",
+        )
+    if len(configurations) > 1:
+        raise DataError(
+            f"'{folder}' holds several configurations of a data set: {', '.join(sorted(configurations))}.",
+            "Give the folder of one of them as 'root'.",
+        )
+    return found
+
+
+def _split_in(name: str) -> str | None:
+    words = re.findall("[a-z]+", name.lower())
+    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
 
 
 def _content(picture: Any) -> bytes:

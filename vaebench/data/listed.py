@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import islice
@@ -149,11 +149,38 @@ def read_lines(path: Path, header: int = 0) -> list[list[str]]:
     Raises:
         DataError: the file is no text.
     """
+    return [fields for _, fields in _numbered(path, header)]
+
+
+def read_records(path: Path, *kinds: Callable[[str], Any], header: int = 0) -> list[tuple[Any, ...]]:
+    """As `read_lines`, of lines that all have the same fields; ``kinds`` (str, int) says what each becomes.
+
+    Raises:
+        DataError: no text, or a line with more, fewer or other fields; names the first such line.
+    """
+    records = []
+    for number, fields in _numbered(path, header):
+        try:
+            records.append(tuple(kind(field) for kind, field in zip(kinds, fields, strict=True)))
+        except ValueError as error:
+            raise bad_line(path, number, " ".join(fields)) from error
+    return records
+
+
+def bad_line(path: Path, number: int, line: str) -> DataError:
+    """What to raise where a line of an annotation file is not as it should be."""
+    return DataError(
+        f"{path}, line {number}: '{line}' is not what this file should hold.",
+        "Fetch the file again, or check that it belongs to this data set.",
+    )
+
+
+def _numbered(path: Path, header: int) -> list[tuple[int, list[str]]]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()[header:]
+        lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is no text file: {error}.", "Fetch it again.") from error
-    return [fields for line in lines if (fields := line.split())]
+    return [(number, fields) for number, line in enumerate(lines, 1) if number > header and (fields := line.split())]
 
 
 def attribute_table(path: Path, columns: int, header: int = 0, named: bool = True) -> tuple[dict[str, int], np.ndarray]:

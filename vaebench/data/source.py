@@ -15,8 +15,9 @@ import numpy as np
 from pydantic import PositiveInt
 
 from vaebench.core.config import Config, build, content_hash
-from vaebench.core.errors import ConfigError, DataError
+from vaebench.core.errors import ConfigError, DataError, UnknownName, suggest
 from vaebench.core.files import atomic_write, require_space
+from vaebench.core.plugins import is_reference
 from vaebench.core.progress import progress
 from vaebench.data.base import SPLITS, DataInfo
 from vaebench.data.hdf5 import DataWriter
@@ -89,6 +90,11 @@ class ImageSource(ABC):
         """The part of the configuration that defines the content, for the fingerprint."""
         return dict(self.config.model_dump(mode="json"))
 
+    def watched(self) -> dict[str, Path]:
+        """Files that are read besides those at or below the settings that name paths: when one changes, the data set is
+        another. By a name each that stays when all are moved. Called before ``plan``, also where files lack."""
+        return {}
+
     @classmethod
     def guide(cls, name: str) -> str:
         """What the data set ``name`` is, how its files lie, where they come from and which settings there are, for
@@ -122,6 +128,24 @@ def configure(name: str, kind: type[ImageSource], values: Mapping[str, Any]) -> 
     return build(kind.Config, values, f"data set '{name}'")
 
 
+def named_source(data: str | Path, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The source that people mean by a name, a reference to code, a tree of images or a table, and its settings.
+
+    Raises:
+        UnknownName: neither a name nor a path; the remedy is the nearest name.
+    """
+    from vaebench.data import DATASETS
+
+    path = Path(data)
+    if str(data) in DATASETS or (is_reference(str(data)) and not path.exists()):
+        return str(data), dict(options)
+    if path.exists():
+        return "folder", {"root" if path.is_dir() else "table": str(path.absolute()), **options}
+    raise UnknownName(
+        f"Data '{data}' is neither a registered data set nor a path.", suggest(str(data), DATASETS.names())
+    )
+
+
 def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int | None = None) -> DataInfo:
     """Draw or read a data set into one HDF5 file, which appears when it is complete.
 
@@ -148,8 +172,8 @@ def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int
     kind = DATASETS.get(name)
     source: ImageSource = kind(configure(name, kind, values))
     plans = source.plan()
-    _check_plans(name, plans)
     info = source.describe()
+    _check_plans(name, plans, info)
     total = sum(len(plan.ids) for plan in plans.values())
     pixels = info.image_size**2
     require_space(path, total * pixels * (4 if source.has_masks else 3) + (1 << 20))
@@ -170,7 +194,9 @@ def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int
                 digest.update(drawn.images.tobytes())
                 bar.update(len(drawn.images))
         if unreadable:
-            raise DataError(unreadable_message(unreadable), "Repair or remove them, or set skip_unreadable: true.")
+            skips = "skip_unreadable" in kind.Config.model_fields
+            remedy = "Repair or remove them, or set skip_unreadable: true." if skips else "Repair or replace them."
+            raise DataError(unreadable_message(unreadable), remedy)
         fingerprint = content_hash([name, source.identity(), source.version(), digest.hexdigest()], 32)
         info = replace(info, fingerprint=fingerprint)
         writer.finish(info)
@@ -183,7 +209,7 @@ def unreadable_message(unreadable: list[str], shown: int = 5) -> str:
     return f"{len(unreadable)} image(s) cannot be read: {'; '.join(unreadable[:shown])}{more}."
 
 
-def _check_plans(name: str, plans: Mapping[str, Plan]) -> None:
+def _check_plans(name: str, plans: Mapping[str, Plan], info: DataInfo) -> None:
     if not any(len(plan.ids) for plan in plans.values()):
         raise DataError(f"Data set '{name}' holds no images.")
     unknown = set(plans) - set(SPLITS)
@@ -192,6 +218,25 @@ def _check_plans(name: str, plans: Mapping[str, Plan]) -> None:
     ids = np.concatenate([plan.ids for plan in plans.values()])
     if len(np.unique(ids)) != len(ids):
         raise DataError(f"Data set '{name}' gives the same sample id twice; splits must not share samples.")
+    for split, plan in plans.items():
+        for column, names in (
+            ("labels", None), ("attributes", info.attributes), ("factors", info.factors), ("nuisance", info.nuisance),
+        ):  # fmt: skip
+            values = getattr(plan, column)
+            if values is None:
+                continue
+            expected = (len(plan.ids),) if names is None else (len(plan.ids), len(names))
+            if np.shape(values) != expected:
+                raise DataError(
+                    f"Data set '{name}', {split}: {column} have the shape {np.shape(values)}; {len(plan.ids)} images "
+                    f"with {1 if names is None else len(names)} value(s) each need {expected}."
+                )
+        labels, classes = plan.labels, len(info.classes)
+        if labels is not None and not ((labels >= 0) & (labels < classes)).all():
+            raise DataError(
+                f"Data set '{name}', {split}: labels run from {labels.min()} to {labels.max()}; there are {classes} "
+                "classes, which count from 0."
+            )
 
 
 def _digest_plan(digest: Any, split: str, plan: Plan) -> None:

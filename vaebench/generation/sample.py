@@ -4,7 +4,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from vaebench.core.config import Config
@@ -65,6 +65,11 @@ class SamplerConfig(Config):
     float64_state: bool = False
     # Not dumped while it is off, so that protocols of samples made before it existed keep their hash.
     mixed_precision: Literal["no", "fp16", "bf16"] = Field(default="no", exclude_if=lambda value: value == "no")
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: Any) -> Any:
+        return "no" if value is False else value  # YAML reads a bare no as False
 
     @model_validator(mode="after")
     def _possible(self) -> "SamplerConfig":

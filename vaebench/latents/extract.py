@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from vaebench.core.errors import MismatchError
+from vaebench.core.errors import ConfigError, MismatchError
 from vaebench.core.locks import hold
 from vaebench.core.progress import Bar, progress
 from vaebench.data.base import DataInfo, ImageSplit
@@ -90,6 +90,7 @@ def extract_latents(
         The finished file.
 
     Raises:
+        ConfigError: the batch size is not positive.
         DataError: the image size is not divisible by f, or the split is empty.
         MismatchError: the file or partial work there was made with other settings (both sides are named), or the
             tokenizer's latents do not have the shape that its spec promises.
@@ -99,6 +100,8 @@ def extract_latents(
 
     Where another process is writing the same file, a single process waits for it, and takes over if it dies.
     """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be positive, got {batch_size}.")
     processes = processes or OneProcess()
     main = processes.process_index == 0
     spec = tokenizer.to(device).spec

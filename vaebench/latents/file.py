@@ -85,7 +85,7 @@ class LatentFile:
         return DataInfo.from_json(json.dumps(self.info.data))
 
     def mean(self, indices: Indices = slice(None)) -> np.ndarray:
-        """Posterior means of these rows, float32 (n, d, h, w), a copy."""
+        """Posterior means of these rows (a slice, numbers, or a mask of all rows), float32 (n, d, h, w), a copy."""
         return self._rows("mean", indices)
 
     def std(self, indices: Indices = slice(None)) -> np.ndarray:
@@ -94,6 +94,10 @@ class LatentFile:
 
     def _rows(self, name: str, indices: Indices) -> np.ndarray:
         values = self.as_stored(name)
+        if not isinstance(indices, slice) and np.asarray(indices).dtype == bool:
+            if np.shape(indices) != (len(self),):
+                raise IndexError(f"A mask of shape {np.shape(indices)} does not fit {len(self)} rows.")
+            indices = np.flatnonzero(indices)
         self._require_sound(name, indices)
         if isinstance(indices, slice):
             return np.array(values[indices], np.float32)

@@ -22,6 +22,9 @@ VERSIONS = {
     "nearest": 1,
 }
 
+# The folder from which an interrupted stage goes on, within its own.
+CHECKPOINTS = "checkpoints"
+
 STAGES = Registry("stage", "vaebench.stages")
 for _kind in VERSIONS:
     _name = "SiT" if _kind == "sit" else _kind.capitalize()

@@ -21,7 +21,7 @@ def require_attributes(dataset: ImageDataset) -> None:
     Raises:
         DataError: no attributes, or attributes that are given per class.
     """
-    lacking = any(dataset.splits[name].attributes is None for name in ("train", "test"))
+    lacking = any(dataset.split(name).attributes is None for name in ("train", "test"))
     if lacking or dataset.info.attribute_level == "class":
         raise DataError(
             "A reader of attributes needs attributes that are given per image.", "Set reference.attributes=false."
@@ -33,7 +33,7 @@ def save_reader(folder: Path, dataset: ImageDataset, rows: Mapping[str, np.ndarr
     features, attributes = {}, {}
     for name in ("train", "test"):
         features[name] = np.asarray(load_array(folder / f"{name}.npy"))
-        attributes[name] = np.asarray(dataset.splits[name].attributes)[rows[name]]
+        attributes[name] = np.asarray(dataset.split(name).attributes)[rows[name]]
     names = tuple(dataset.info.attributes)
     reader = fit_reader(features["train"], attributes["train"], features["test"], attributes["test"], names, device)
     save_array(folder / "reader.npy", reader.coefficients)

@@ -39,14 +39,12 @@ from vaebench.core.memory import memory_errors_said
 from vaebench.core.plugins import code_of, is_reference
 from vaebench.core.processes import process_count, process_index
 from vaebench.core.scores import Score, read_scores, write_scores
-from vaebench.stages import VERSIONS
+from vaebench.stages import CHECKPOINTS, VERSIONS
 from vaebench.stages.processes import Processes, wait_until
 from vaebench.tokenizers import TOKENIZERS, load_tokenizer, means_path
 
 C = TypeVar("C", bound=Config)
 
-# The folder from which an interrupted stage goes on, within its own.
-CHECKPOINTS = "checkpoints"
 PACKAGES = ("vaebench", "torch", "timm", "diffusers", "numpy", "scikit-learn", "scipy")
 
 
@@ -149,6 +147,14 @@ class Stage(ABC, Generic[C]):
         Its ``checkpoints``, if there are any, do not become part of the result.
         """
 
+    def identity(self, config: C) -> dict[str, Any]:
+        """What of a resolved configuration the hash covers."""
+        return config.model_dump(mode="json")
+
+    def outside(self, config: C) -> list[str]:
+        """Paths of files that a resolved configuration names, such as weights."""
+        return []
+
     def estimate(self, config: C, facts: Mapping[str, Any]) -> Estimate:
         """A rough cost, from facts about the study (image size, split sizes, latent shape)."""
         return Estimate()
@@ -166,8 +172,14 @@ def input_hash(role: str, reference: str) -> str:
     """
     path = Path(reference)
     if role in NAMED_ROLES and not (path.exists() and means_path(reference)):
-        weights, name = load_tokenizer(reference).spec.checkpoint_hash, reference.partition("?")[0]
-        identity = content_hash({"tokenizer": reference, "weights": weights})
+        about, name = load_tokenizer(reference).spec, reference.partition("?")[0]
+        parts: dict[str, Any] = {"tokenizer": reference, "weights": about.checkpoint_hash}
+        if (
+            Path(name).expanduser().is_file()
+        ):  # a checkpoint with options, such as a file of statistics, whose content counts
+            numbers = about.normalisation and (about.normalisation.shift, about.normalisation.scale)
+            parts["spec"] = [about.f, about.d, numbers]
+        identity = content_hash(parts)
         code = code_of(name) if is_reference(name) else ""
         return content_hash({"identity": identity, "code": code}) if code else _with_code(identity, name)
     if (path / "stage.json").is_file():
@@ -183,6 +195,15 @@ def input_hash(role: str, reference: str) -> str:
         spec = path / "tokenizer.json"
         return _with_code(content, read_json(spec).get("method")) if spec.is_file() else content
     raise MissingPath(f"{role.capitalize()} '{reference}' does not exist.")
+
+
+def input_paths(role: str, reference: str) -> list[str]:
+    """Paths that an input from outside names: itself, or a checkpoint and the files among its options; often none."""
+    if Path(reference).exists():
+        return [reference] if role not in NAMED_ROLES or means_path(reference) else []
+    name, _, options = reference.partition("?")
+    given = [name, *(part.partition("=")[2] for part in options.split("&"))] if role in NAMED_ROLES else []
+    return [str(path) for path in (Path(part).expanduser() for part in given) if path.is_file()]
 
 
 def _with_code(identity: str, name: Any, already: str = "") -> str:
@@ -201,7 +222,7 @@ def stage_hash(stage: Stage[Any], config: Config, inputs: Mapping[str, str]) -> 
         {
             "kind": stage.kind,
             "version": stage.version,
-            "config": config.model_dump(mode="json"),
+            "config": stage.identity(config),
             "inputs": dict(sorted(inputs.items())),
         }
     )

@@ -66,4 +66,4 @@ def _images(folder: Path, split: str, wanted: int) -> np.ndarray:
         raise MissingPath(f"The data of '{folder}' are not at '{data}' any more.", "Use --images 0 for moments alone.")
     rows = load_array(folder / f"{split}_rows.npy")
     kept = numpy_generator(0, "batch", split).permutation(len(rows))[:wanted]
-    return open_data(data / "data.h5").splits[split].images(rows[np.sort(kept)])
+    return open_data(data / "data.h5").split(split).images(rows[np.sort(kept)])

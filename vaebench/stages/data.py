@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import Field
 
 from vaebench.core.config import Config, content_hash
+from vaebench.core.files import file_states
 from vaebench.core.scores import Score
 from vaebench.data import DATASETS, open_data, prepare
 from vaebench.data.show import contact_sheet, prevalence
-from vaebench.data.source import configure
+from vaebench.data.source import SourceConfig, configure
 from vaebench.stages.base import Context, Estimate, Stage
 
 
@@ -18,7 +19,8 @@ class DataConfig(Config):
     """Which data set, with which options of its own (image size, split sizes, paths ...).
 
     ``files`` is filled in: a hash of the names, sizes and times of the files that the options point at, so that images
-    that changed are read again. So is ``code``: the hash of a source that comes from outside.
+    that changed are read again, and those that only lie elsewhere are not. So is ``code``: the hash of a source that
+    comes from outside.
     """
 
     name: str = "avatars"
@@ -35,11 +37,19 @@ class DataStage(Stage[DataConfig]):
     accelerated = False
 
     def resolve(self, config: DataConfig) -> DataConfig:
-        source = DATASETS.get(config.name)
-        options = configure(config.name, source, config.options)
-        plain = options.model_dump(mode="json")
-        code = DATASETS.code(config.name)
-        return DataConfig(name=config.name, options=plain, files=_files_state(plain), code=code)
+        options = configure(config.name, DATASETS.get(config.name), config.options)
+        return DataConfig(
+            name=config.name,
+            options=options.model_dump(mode="json"),
+            files=_files_state(config.name, options),
+            code=DATASETS.code(config.name),
+        )
+
+    def identity(self, config: DataConfig) -> dict[str, Any]:
+        # Where the files lie does not count once it is known what they are.
+        places = _places(config.name, config.options) if config.files else {}
+        options = {name: value for name, value in config.options.items() if name not in places}
+        return {**config.model_dump(mode="json"), "options": options}
 
     def run(self, config: DataConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         path = folder / "data.h5"
@@ -57,12 +67,21 @@ class DataStage(Stage[DataConfig]):
         return Estimate(seconds=images * (2e-3 + 5e-7 * pixels), disk_bytes=images * (3 * pixels + 256))
 
 
-def _files_state(options: Mapping[str, Any]) -> str:
-    paths = [Path(value) for value in options.values() if isinstance(value, str) and Path(value).exists()]
-    listing = [
-        (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-        for path in paths
-        for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
-        if file.is_file()
-    ]
+def _places(name: str, options: Mapping[str, Any]) -> dict[str, Path]:
+    """The options of a source that say where its files are and point at something, in their order."""
+    source = DATASETS.get(name)
+    annotated = {key for key, field in source.Config.model_fields.items() if Path in _types(field.annotation)}
+    given = {key: Path(value) for key, value in options.items() if key in annotated | set(source.files) and value}
+    return {key: path for key, path in given.items() if path.exists()}
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) or (annotation,)
+
+
+def _files_state(name: str, config: SourceConfig) -> str:
+    """A hash of names, sizes and times of what the options point at and of what else the source reads."""
+    places = _places(name, config.model_dump(mode="json"))
+    read = {**places, **DATASETS.get(name)(config).watched()}
+    listing = [(key, *state) for key, path in read.items() for state in file_states(path)]
     return content_hash(listing) if listing else ""

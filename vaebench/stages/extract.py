@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from vaebench.core.config import Config
 from vaebench.core.errors import LatentFileError
 from vaebench.core.scores import Score
@@ -20,7 +22,7 @@ class ExtractConfig(Config):
     splits: tuple[str, ...] = ("train", "validation", "test")
     flip: Literal["none", "both"] = "none"
     dtype: Literal["float16", "float32"] = "float32"
-    batch_size: int = 64
+    batch_size: int = Field(64, gt=0)
 
 
 class ExtractStage(Stage[ExtractConfig]):

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from vaebench.core.config import Config, build
-from vaebench.core.files import require_space, write_json
+from vaebench.core.files import require_space, sha256_once, write_json
 from vaebench.core.scores import Score
 from vaebench.data import open_data
 from vaebench.stages.arrays import create_dataset, load_array, map_dataset
@@ -25,11 +25,13 @@ FILE, PATCHES = "features.h5", "patches"
 class NetworkConfig(Config):
     """A frozen network by name, with options of its own (input size, layer, weights ...). The name alone will do.
 
-    ``code`` is filled in: the hash of a network that comes from outside.
+    ``files`` is filled in: the SHA-256 of what those options name that are paths of files, such as weights. So is
+    ``code``: the hash of a network that comes from outside.
     """
 
     name: str
     options: dict[str, Any] = {}
+    files: dict[str, str] = Field(default={}, exclude_if=lambda files: not files)
     code: str = Field(default="", exclude_if=lambda code: not code)
 
     @model_validator(mode="before")
@@ -40,7 +42,22 @@ class NetworkConfig(Config):
     def resolved(self) -> "NetworkConfig":
         """With the defaults of the network's own options filled in."""
         options = build(NETWORKS.get(self.name).Config, self.options, f"network '{self.name}'")
-        return NetworkConfig(name=self.name, options=options.model_dump(mode="json"), code=NETWORKS.code(self.name))
+        return NetworkConfig(
+            name=self.name,
+            options=options.model_dump(mode="json"),
+            files=named_files(options),
+            code=NETWORKS.code(self.name),
+        )
+
+    @property
+    def paths(self) -> list[str]:
+        """Of the files whose content is known."""
+        return [str(self.options[option]) for option in self.files]
+
+
+def named_files(options: Config) -> dict[str, str]:
+    """Option -> SHA-256 of the file whose path it is, if it is one; of options that are a `Path`."""
+    return {name: sha256_once(path) for name, path in options if isinstance(path, Path) and path.is_file()}
 
 
 class FeaturesConfig(Config):
@@ -48,7 +65,7 @@ class FeaturesConfig(Config):
 
     network: NetworkConfig = NetworkConfig(name="efficientnet-lite0")
     split: str = "train"
-    batch_size: int = 64
+    batch_size: int = Field(64, gt=0)
 
 
 class FeaturesStage(Stage[FeaturesConfig]):
@@ -65,9 +82,12 @@ class FeaturesStage(Stage[FeaturesConfig]):
     def resolve(self, config: FeaturesConfig) -> FeaturesConfig:
         return config.model_copy(update={"network": config.network.resolved()})
 
+    def outside(self, config: FeaturesConfig) -> list[str]:
+        return config.network.paths
+
     def run(self, config: FeaturesConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         dataset = open_data(require_kind(inputs["data"], ["data"], "data") / "data.h5")
-        split = dataset.splits[config.split]
+        split = dataset.split(config.split)
         network = load_network(config.network.name, device=context.torch_device(), **config.network.options)
         processes = context.processes()
         shape = (len(split), *network.sizes["patches"])

@@ -66,7 +66,7 @@ class GalleryConfig(Config):
     points: int = Field(400, ge=0)
     thumbnail: int = Field(32, ge=8)
     tile: int = Field(96, ge=16)
-    batch_size: int = 64
+    batch_size: int = Field(64, gt=0)
     seed: int = 0
 
 
@@ -224,7 +224,7 @@ def _reader(reference: Path, real: Reference, dataset: ImageDataset) -> Attribut
         given = []
         for name in ("train", "test"):
             rows = load_array(reference / f"{name}_rows.npy")
-            given += [np.asarray(real.samples(name)), np.asarray(dataset.splits[name].attributes)[rows]]
+            given += [np.asarray(real.samples(name)), np.asarray(dataset.split(name).attributes)[rows]]
         reader = least_squares_reader(given[0], given[1], given[2], given[3], tuple(dataset.info.attributes))
     reader = reader.readable()
     return reader if reader.names else None
@@ -245,7 +245,7 @@ def _write_map(config: GalleryConfig, file: LatentFile, dataset: ImageDataset, f
     embedding = TSNE(perplexity=min(30.0, len(rows) / 4), init="pca", random_state=config.seed).fit_transform(leading)
     low, high = embedding.min(0), embedding.max(0)
     places = (embedding - low) / np.maximum(high - low, 1e-12)
-    split = dataset.splits["test"]
+    split = dataset.split("test")
     columns = 20
     save_grid(folder / "map.png", _resized(split.images(rows), config.thumbnail), columns=columns, gap=0)
     write_json(folder / "map.json", {

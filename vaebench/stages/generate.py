@@ -50,15 +50,15 @@ class GenerateConfig(Config):
         variant: tells these scores from others of the same tokenizer and budget (the network, where there are several).
     """
 
-    steps: int
+    steps: int = Field(gt=0)
     cfg: float = 1.0
-    nfe: int = 50
+    nfe: int = Field(50, gt=0)
     sampler: dict[str, Any] = {}
-    samples: int = 2048
+    samples: int = Field(2048, gt=0)
     labels: Literal["balanced", "random"] = "balanced"
-    batch_size: int = 128
-    bootstrap: int = 1000
-    per_class: int = 8
+    batch_size: int = Field(128, gt=0)
+    bootstrap: int = Field(1000, gt=0)
+    per_class: int = Field(8, gt=0)
     seed: int = 0
     # Left out where not asked for, so that the identity of samples without them is what it always was.
     neighbours: int = Field(default=0, ge=0, exclude_if=lambda neighbours: not neighbours)

@@ -34,7 +34,7 @@ class NearestConfig(Config):
     shown: int = Field(6, ge=1)
     neighbours: int = Field(4, ge=1)
     samples: int = Field(256, ge=2)
-    batch_size: int = 64
+    batch_size: int = Field(64, gt=0)
 
 
 class NearestStage(Stage[NearestConfig]):
@@ -67,7 +67,7 @@ class NearestStage(Stage[NearestConfig]):
         shown = np.linspace(0, len(some) - 1, min(config.shown, len(some))).round().astype(int)
         order = np.argsort(distances[shown], axis=1, kind="stable")[:, : config.neighbours]
         rows = load_array(reference / "train_rows.npy")
-        split, pictures = dataset.splits["train"], []
+        split, pictures = dataset.split("train"), []
         for sample, neighbours in zip(shown, order, strict=True):
             pictures += [np.asarray(samples[some[sample]])[None], split.images(rows[neighbours])]
         save_grid(folder / "nearest.png", np.concatenate(pictures), columns=1 + order.shape[1])

@@ -1,13 +1,15 @@
 """Stage ``reconstruct``: what a tokenizer loses by itself, and the reconstructions that gFID is also compared to."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from vaebench.core.config import Config
+from vaebench.core.errors import NumericalError
 from vaebench.core.progress import progress
 from vaebench.core.scores import Score
 from vaebench.core.seeds import numpy_generator, sample_normal
@@ -17,10 +19,11 @@ from vaebench.metrics.intervals import bootstrap_mean
 from vaebench.metrics.reconstruction.quality import psnr, ssim
 from vaebench.stages.arrays import load_array, save_array, save_grid
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
-from vaebench.stages.fidelity import COMPANIONS, Reference, fidelity_scores, references, shared_features
+from vaebench.stages.fidelity import COMPANIONS, Reference, fidelity_scores, references
 from vaebench.tokenizers import load_tokenizer
 from vaebench.tokenizers.base import Tokenizer
-from vaebench.vision.transforms import ROUNDING, to_signed, to_uint8
+from vaebench.vision.base import FrozenNetwork
+from vaebench.vision.transforms import ROUNDING, to_signed, to_uint8, to_unit
 
 
 class ReconstructConfig(Config):
@@ -35,9 +38,9 @@ class ReconstructConfig(Config):
     """
 
     latent: Literal["mean", "sample"] = "mean"
-    batch_size: int = 64
-    bootstrap: int = 1000
-    grid: int = 32
+    batch_size: int = Field(64, gt=0)
+    bootstrap: int = Field(1000, gt=0)
+    grid: int = Field(32, gt=0)
     seed: int = 0
 
 
@@ -64,30 +67,38 @@ class ReconstructStage(Stage[ReconstructConfig]):
             "rounding": ROUNDING,
         }
         processes = context.processes()
+        real = list(references(reference))
+        networks = [one.network(device) for one in real]
         scores: list[Score] = []
         for name in ("train", "test"):
             split, rows = dataset.split(name), load_array(reference / f"{name}_rows.npy")
             mine = processes.rows(len(rows), config.batch_size)
-            own = reconstruct(tokenizer, split, rows[mine], config, device, f"reconstruct, {name}")
+            features = [np.empty((len(mine), *network.sizes["pooled"]), np.float32) for network in networks]
+            # Of training images only features are kept: all of ImageNet's would not fit into memory.
+            size = dataset.info.image_size
+            own = np.empty((len(mine) if name == "test" else 0, 3, size, size), np.uint8)
+            for places, images in reconstruct(tokenizer, split, rows[mine], config, device, f"reconstruct, {name}"):
+                for network, found in zip(networks, features, strict=True):
+                    found[places] = _pooled(network, images, device)
+                if name == "test":
+                    own[places] = images
             distances = []
-            for real in references(reference):
-                title = f"features of reconstructions, {name}" + (f", {real.label}" if real.label else "")
-                found = shared_features(
-                    real.network(device), own.__getitem__, mine, len(rows), ("pooled",), config.batch_size, title,
-                    folder, processes,
-                )  # fmt: skip
+            for one, found in zip(real, features, strict=True):
+                title = f"features of reconstructions, {name}" + (f", {one.label}" if one.label else "")
+                joined = processes.join(folder, title, mine, len(rows), pooled=found)
                 if processes.main:
-                    place = folder / COMPANIONS / real.folder.name if real.label else folder
-                    save_array(place / f"{name}.npy", found["pooled"])
-                    distances += _rfid(real, name, found["pooled"], protocol, config)
-            images = processes.join(folder, name, mine, len(rows), images=own)
-            if not processes.main or name != "test":
+                    place = folder / COMPANIONS / one.folder.name if one.label else folder
+                    save_array(place / f"{name}.npy", joined["pooled"])
+                    distances += _rfid(one, name, joined["pooled"], protocol, config)
+            if name == "train":
                 continue
-            originals = split.images(rows)
-            scores += _pixel_scores(originals, images["images"], {**protocol, "split": name}, config)
-            scores += distances
-            save_grid(folder / "originals.png", originals[: config.grid], columns=8)
-            save_grid(folder / "reconstructions.png", images["images"][: config.grid], columns=8)
+            whole = processes.join(folder, name, mine, len(rows), images=own)
+            if processes.main:
+                images = whole["images"]
+                scores += _pixel_scores(split, rows, images, {**protocol, "split": name}, config)
+                scores += distances
+                save_grid(folder / "originals.png", split.images(rows[: config.grid]), columns=8)
+                save_grid(folder / "reconstructions.png", images[: config.grid], columns=8)
         return scores
 
     def estimate(self, config: ReconstructConfig, facts: Mapping[str, Any]) -> Estimate:
@@ -111,32 +122,52 @@ def _rfid(
     return fidelity_scores(("fid",), features, moments, against, *options, {"fid": real.name("rfid")})
 
 
-@torch.inference_mode()
 def reconstruct(
     tokenizer: Tokenizer, split: ImageSplit, rows: np.ndarray, config: ReconstructConfig, device: str, title: str
-) -> np.ndarray:
-    """Encode and decode the images of these rows; uint8 (n, 3, H, W)."""
-    parts = []
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Encode and decode the images of these rows, a batch at a time: places among the rows, and uint8 (n, 3, H, W)."""
     with progress(title, len(rows), "images") as bar:
         for start in range(0, len(rows), config.batch_size):
-            part = rows[start : start + config.batch_size]
-            posterior = tokenizer.encode(to_signed(torch.from_numpy(split.images(part)).to(device)))
-            latents = posterior.mean
-            if config.latent == "sample":
-                shape = tuple(latents.shape[1:])
-                latents = posterior.sample(sample_normal(split.ids[part], shape, config.seed, "reconstruction"))
-            parts.append(to_uint8(tokenizer.decode(latents)).cpu().numpy())
-            bar.update(len(part))
-    return np.concatenate(parts) if parts else split.images(slice(0, 0))
+            places = np.arange(start, min(start + config.batch_size, len(rows)))
+            yield places, _reconstructed(tokenizer, split, rows[places], config, device)
+            bar.update(len(places))
+
+
+@torch.inference_mode()
+def _reconstructed(
+    tokenizer: Tokenizer, split: ImageSplit, rows: np.ndarray, config: ReconstructConfig, device: str
+) -> np.ndarray:
+    posterior = tokenizer.encode(to_signed(torch.from_numpy(split.images(rows)).to(device)))
+    latents = posterior.mean
+    if config.latent == "sample":
+        shape = tuple(latents.shape[1:])
+        latents = posterior.sample(sample_normal(split.ids[rows], shape, config.seed, "reconstruction"))
+    return to_uint8(tokenizer.decode(latents)).cpu().numpy()
+
+
+@torch.inference_mode()
+def _pooled(network: FrozenNetwork, images: np.ndarray, device: str) -> np.ndarray:
+    """Features (n, P) of uint8 images.
+
+    Raises:
+        NumericalError: a feature is NaN or infinite.
+    """
+    values = network(to_unit(torch.from_numpy(images).to(device))).pooled.cpu().numpy()
+    if not np.isfinite(values).all():
+        raise NumericalError(f"{network.name} gives features of reconstructions that are not finite.")
+    return values
 
 
 def _pixel_scores(
-    originals: np.ndarray, images: np.ndarray, protocol: dict[str, Any], config: ReconstructConfig
+    split: ImageSplit, rows: np.ndarray, images: np.ndarray, protocol: dict[str, Any], config: ReconstructConfig
 ) -> list[Score]:
+    """PSNR and SSIM of the images that were made of these rows."""
     scores = []
     for name, measure in (("psnr", psnr), ("ssim", ssim)):
-        pairs = zip(_blocks(originals, config.batch_size), _blocks(images, config.batch_size), strict=True)
-        per_image = torch.cat([measure(*pair) for pair in pairs]).numpy()
+        blocks = [slice(start, start + config.batch_size) for start in range(0, len(rows), config.batch_size)]
+        per_image = torch.cat(
+            [measure(torch.from_numpy(split.images(rows[b])), torch.from_numpy(images[b])) for b in blocks]
+        ).numpy()
         generator = numpy_generator(config.seed, "bootstrap", name)
         low, high = bootstrap_mean(per_image, generator, resamples=config.bootstrap)
         scores.append(
@@ -153,7 +184,3 @@ def _pixel_scores(
             )
         )
     return scores
-
-
-def _blocks(images: np.ndarray, size: int) -> tuple[torch.Tensor, ...]:
-    return torch.from_numpy(images).split(size)

@@ -51,10 +51,10 @@ class ReferenceConfig(Config):
     network: NetworkConfig = NetworkConfig(name="mobilenetv2")
     # What is not asked for is not dumped, so that references made before it existed keep their identity.
     companions: tuple[NetworkConfig, ...] = Field(default=(), exclude_if=lambda value: not value)
-    train: int = 0
-    test: int = 0
+    train: int = Field(0, ge=0)
+    test: int = Field(0, ge=0)
     attributes: bool = Field(default=False, exclude_if=lambda value: not value)
-    batch_size: int = 64
+    batch_size: int = Field(64, gt=0)
     seed: int = 0
 
     @model_validator(mode="before")
@@ -100,12 +100,14 @@ class ReferenceStage(Stage[ReferenceConfig]):
         companions = tuple(companion.resolved() for companion in config.companions)
         return config.model_copy(update={"network": config.network.resolved(), "companions": companions})
 
+    def outside(self, config: ReferenceConfig) -> list[str]:
+        return [path for network in (config.network, *config.companions) for path in network.paths]
+
     def run(self, config: ReferenceConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         dataset = open_data(require_kind(inputs["data"], ["data"], "data") / "data.h5")
         processes = context.processes()
-        rows = {
-            name: choose_rows(len(dataset.splits[name]), getattr(config, name), config.seed, name) for name in SPLITS
-        }
+        splits = {name: dataset.split(name) for name in SPLITS}
+        rows = {name: choose_rows(len(splits[name]), getattr(config, name), config.seed, name) for name in SPLITS}
         batches = {name: read_batch(inputs[role]) for name, role in BATCH_ROLES.items() if role in inputs}
         if config.attributes:
             require_attributes(dataset)
@@ -121,7 +123,7 @@ class ReferenceStage(Stage[ReferenceConfig]):
                 work = _Work(network, place, name, config.batch_size, processes)
                 if batch is None:
                     chosen = rows[name]
-                    work.features(len(chosen), partial(_images, dataset.splits[name], chosen))
+                    work.features(len(chosen), partial(_images, splits[name], chosen))
                 elif batch.images is not None:
                     work.features(len(batch.images), batch.images.__getitem__)
                 if processes.main and batch is not None and batch.pooled is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from vaebench.core.config import Config
 from vaebench.core.errors import DataError, MismatchError, VaebenchError
@@ -47,7 +48,7 @@ class ScoreConfig(Config):
     metrics: tuple[str, ...] = ()
     options: dict[str, dict[str, Any]] = {}
     network: NetworkConfig = NetworkConfig(name="mobilenetv2")
-    batch_size: int = 64
+    batch_size: int = Field(64, gt=0)
     seed: int = 0
 
 
@@ -73,6 +74,9 @@ class ScoreStage(Stage[ScoreConfig]):
             for name, metric in metrics.items()
         }
         return config.model_copy(update={"metrics": names, "options": options, "network": config.network.resolved()})
+
+    def outside(self, config: ScoreConfig) -> list[str]:
+        return config.network.paths
 
     def run(self, config: ScoreConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         prepared = metric_inputs(config, inputs, context)

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from vaebench.core.config import Config
+from vaebench.core.config import Config, flattened
 from vaebench.core.errors import DataError, MismatchError
-from vaebench.core.files import read_json
+from vaebench.core.files import read_json, sha256_once
 from vaebench.core.scores import Score
 from vaebench.core.seeds import torch_generator
 from vaebench.data import open_data
 from vaebench.data.base import ImageSplit
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
-from vaebench.stages.features import load_patches
+from vaebench.stages.features import load_patches, named_files
 from vaebench.tokenizers import TOKENIZERS, load_method, load_tokenizer
 from vaebench.tokenizers.autoencoder import AutoencoderConfig, resolve_preset
 from vaebench.tokenizers.base import TrainableTokenizer
@@ -31,6 +31,7 @@ class TrainConfig(Config):
         options: settings of the method.
         network: architecture when trained from scratch; None when there is an initial tokenizer.
         training: settings of the training loop.
+        files: filled in, the SHA-256 of the files that options of the method and the training name.
         code: filled in, the hash of a method that comes from outside.
     """
 
@@ -38,6 +39,7 @@ class TrainConfig(Config):
     options: dict[str, Any] = {}
     network: str | AutoencoderConfig | None = None
     training: TokenizerTrainingConfig
+    files: dict[str, str] = Field(default={}, exclude_if=lambda files: not files)
     code: str = Field(default="", exclude_if=lambda code: not code)
 
 
@@ -54,12 +56,20 @@ class TrainStage(Stage[TrainConfig]):
     def resolve(self, config: TrainConfig) -> TrainConfig:
         options = load_method(config.method, config.options).config
         network = resolve_preset(config.network) if config.network is not None else None
-        found = {"options": options.model_dump(mode="json"), "network": network, "code": TOKENIZERS.code(config.method)}
-        return config.model_copy(update=found)
+        files = {f"options.{name}": content for name, content in named_files(options).items()}
+        weights = config.training.perceptual_weights
+        if weights is not None and Path(weights).is_file():
+            files["training.perceptual_weights"] = sha256_once(weights)
+        found = {"options": options.model_dump(mode="json"), "network": network, "files": files}
+        return config.model_copy(update={**found, "code": TOKENIZERS.code(config.method)})
+
+    def outside(self, config: TrainConfig) -> list[str]:
+        flat = flattened(config.model_dump(mode="json"))
+        return [str(flat[name]) for name in config.files]
 
     def run(self, config: TrainConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         data = require_kind(inputs["data"], ["data"], "data")
-        images = open_data(data / "data.h5").splits["train"]
+        images = open_data(data / "data.h5").split("train")
         method = load_method(config.method, config.options)
         if isinstance(method, FittedMethod):
             if context.processes().main:

@@ -137,14 +137,18 @@ def _run_together(spec: StudySpec, graph: Any, root: Path, context: Any, threads
                 print(f"== {node.id}", file=sys.stderr, flush=True)
             # torchrun leaves a process one core, and while the first one works alone the others only wait.
             with torch_threads(threads or (None if node.stage.parallel else core_count())):
-                execute(node.stage, node.config, graph.inputs(node, root), folders[node.id], context)
+                execute(node.stage, node.config, graph.inputs(node, root), folders[node.id], context, node.hash)
             if index is not None:
                 index.write()
 
+    processes = context.processes()
     if process_index() > 0:
+        processes.wait()  # until the first one has removed what is to be made anew
         go(None)
         return
     with hold(root / "stages" / ".lock", "this study"):
+        make_room(graph, graph.folders(root))
+        processes.wait()
         index = Index(spec, graph, root)
         index.write()
         go(index)

@@ -7,11 +7,12 @@ data sets' publications say.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 from vaebench.core.config import build, content_hash
-from vaebench.core.errors import ConfigError
+from vaebench.core.errors import ConfigError, VaebenchError
 from vaebench.stages.base import completed
 from vaebench.stages.features import FeaturesConfig, NetworkConfig
 from vaebench.stages.reference import ReferenceConfig
@@ -74,7 +75,8 @@ class Facts:
         return facts
 
     def data(self, node: Node) -> dict[str, Any]:
-        """``image_size``, ``splits``, ``classes`` and ``attributes`` of the node's data."""
+        """``image_size``, ``splits``, ``classes`` and ``attributes`` of the node's data, and whether the sizes of its
+        splits are ``known``: else they are 0."""
         found = self._data_of(node)
         name = found if isinstance(found, str) else found.id
         return self._once(f"data {name}", lambda: self._read_data(found))
@@ -144,6 +146,7 @@ class Facts:
                 "classes": len(data.info.classes),
                 "attributes": len(data.info.attributes),
                 "splits": dict.fromkeys(SPLITS, 0) | {name: len(split) for name, split in data.splits.items()},
+                "known": True,
             }
         assert isinstance(found, Node)
         from vaebench.data import DATASETS
@@ -151,14 +154,22 @@ class Facts:
 
         plain = found.config.model_dump()
         options, source = plain["options"], DATASETS.get(plain["name"])
+        config = build(source.Config, options, f"data '{plain['name']}'")
         parts: Mapping[str, int] = {name: options[name] for name in SPLITS if options.get(name)}
         if issubclass(source, ListedSource):
-            parts = source.expected(build(source.Config, options, f"data '{plain['name']}'"))
+            parts = source.expected(config)
+        elif not parts and plain["files"]:  # nothing says how many there are, but the files themselves
+            with suppress(VaebenchError):  # of files that are not all there yet
+                made = source(config)
+                sizes = {name: len(split.ids) for name, split in made.plan().items()}
+                info = made.describe()
+                parts = {**sizes, "classes": len(info.classes), "attributes": len(info.attributes)}
         return {
             "image_size": options["image_size"],
             "classes": parts.get("classes", CLASSES),
             "attributes": parts.get("attributes", ATTRIBUTES),
             "splits": {name: parts.get(name, 0) for name in SPLITS},
+            "known": any(parts.get(name) for name in SPLITS),
         }
 
     def _architecture(self, node: Node) -> tuple[AutoencoderConfig | None, Any, str | None]:

@@ -83,10 +83,10 @@ class Graph:
         given: Mapping[str, str] | None = None,
         **subject: Any,
     ) -> str:
-        """Add a node, validating its configuration; returns its id.
+        """Add a node, validating its configuration; returns its id. One that is there already is added once.
 
         Raises:
-            ConfigError: the configuration is not valid for that stage.
+            ConfigError: the configuration is not valid for that stage, or another stage has that name.
         """
         if node_id != Path(node_id).name or not node_id.isprintable() or len(node_id) > LONGEST_NAME:
             raise ConfigError(
@@ -98,7 +98,13 @@ class Graph:
         hashes = {role: self.nodes[other].hash for role, other in needs.items()}
         hashes |= {role: self._given_hash(role, reference) for role, reference in given.items()}
         identity = stage_hash(stage, resolved, hashes)
-        self.nodes[node_id] = Node(node_id, kind, resolved, needs, given, identity, **subject)
+        node = Node(node_id, kind, resolved, needs, given, identity, **subject)
+        other = self.nodes.setdefault(node_id, node)
+        if other != node:
+            raise ConfigError(
+                f"Two stages would be called '{node_id}': one of {_subject(other)} and one of {_subject(node)}.",
+                "Rename a tokenizer, backbone, teacher or entry of probe_data.",
+            )
         return node_id
 
     def _given_hash(self, role: str, reference: str) -> str:
@@ -121,6 +127,14 @@ class Graph:
         """Role -> path (or outside reference) of a node's inputs."""
         folders = self.folders(root)
         return {role: str(folders[other]) for role, other in node.needs.items()} | node.given
+
+
+def _subject(node: Node) -> str:
+    """What a stage is about, in words."""
+    about = f"tokenizer '{node.tokenizer}'" if node.tokenizer is not None else f"'{node.kind}' of the whole study"
+    about += f", seed {node.seed}" if node.seed is not None else ""
+    variant = getattr(node.config, "variant", "")
+    return about + (f", '{variant}'" if variant else "")
 
 
 def build_graph(spec: StudySpec, tolerant: bool = False) -> Graph:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vaebench.core.config import content_hash, dump_yaml
+from vaebench.core.config import build, content_hash, dump_yaml
 from vaebench.core.errors import MismatchError
-from vaebench.core.files import atomic_write, read_json, write_json
+from vaebench.core.files import atomic_write, file_states, read_json, write_json
 from vaebench.core.plugins import code_of, code_outside
 from vaebench.stages import VERSIONS
 from vaebench.study.spec import StudySpec
@@ -38,11 +38,37 @@ def _references(value: Any) -> Iterator[str]:
 
 
 def finished(spec: StudySpec, root: Path) -> bool:
-    """Whether this very study lies complete in ``root``. Reads files only, so it answers at once."""
+    """Whether this very study lies complete in ``root``, made of the files from outside that are there now.
+
+    It looks at files, at sizes and times of those from outside, and computes nothing."""
     index = read_index(root, spec)
     if index is None or index["study_hash"] != study_hash(spec):
         return False
-    return all(is_complete(root / stage["folder"]) for stage in index["stages"])
+    return all(is_complete(root / stage["folder"]) for stage in index["stages"]) and _outside_unchanged(spec, index)
+
+
+def _outside_unchanged(spec: StudySpec, index: Mapping[str, Any]) -> bool:
+    """Whether files from outside the study are as when the index was written.
+
+    What is gone altogether is no other: a finished study needs it no more. An index from before this was noted says
+    nothing of them.
+    """
+    if any(state != _state(path) for path, state in index.get("outside", {}).items() if Path(path).exists()):
+        return False
+    if not index.get("data_files"):
+        return True
+    from vaebench.stages import STAGES
+
+    stage = STAGES.get("data")()
+    data = {"data": spec.data, **{f"data-{name}": settings for name, settings in spec.probe_data.items()}}
+    return all(
+        stage.resolve(build(stage.Config, data[name], name)).files in {"", files}
+        for name, files in index["data_files"].items()
+    )
+
+
+def _state(path: str) -> str:
+    return content_hash(file_states(path))
 
 
 def is_complete(folder: Path) -> bool:
@@ -99,6 +125,12 @@ class Index:
                 "versions": versions(),
                 "command": "vaebench study run study.yaml --output-dir OUTPUT_DIR",
                 "config": self._spec.model_dump(mode="json"),
+                "outside": {path: _state(path) for path in self._outside()},
+                "data_files": {
+                    node.id: node.config.files
+                    for node in self._nodes.values()
+                    if node.kind == "data" and node.config.files
+                },
             }
         for name, folder in self._folders.items():
             if name not in self._seconds and (record := completed(folder)) is not None:
@@ -108,6 +140,17 @@ class Index:
             self._root / "index.json",
             {**self._head, "created": created, "stages": [self._entry(node) for node in self._nodes.values()]},
         )
+
+    def _outside(self) -> list[str]:
+        """Paths of files and folders from outside that stages take as inputs or their configurations name."""
+        from vaebench.stages.base import input_paths
+
+        found: dict[str, None] = {}
+        for node in self._nodes.values():
+            found |= dict.fromkeys(node.stage.outside(node.config))
+            for role, reference in node.given.items():
+                found |= dict.fromkeys(input_paths(role, reference))
+        return list(found)
 
     def _entry(self, node: Any) -> dict[str, Any]:
         return {

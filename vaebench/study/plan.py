@@ -87,9 +87,9 @@ def plan(graph: Graph, root: Path, device: str) -> list[PlannedStage]:
         seconds = max(cost.seconds, computing) if node.kind in WHOLE else cost.seconds + computing
         if node.id in alike and alike[node.id] in seen:
             seconds = mean(seen[alike[node.id]])
-        lines.append(
-            PlannedStage(node.id, node.kind, folder, False, seconds, cost.disk_bytes, counted.work, counted.left_out)
-        )
+        unknown = "" if facts.data(node)["known"] else "images of data whose number is not known before they are there"
+        left_out = ", ".join(filter(None, (counted.left_out, unknown)))
+        lines.append(PlannedStage(node.id, node.kind, folder, False, seconds, cost.disk_bytes, counted.work, left_out))
     return lines
 
 

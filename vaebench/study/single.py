@@ -7,6 +7,7 @@ from typing import Any
 from vaebench.core.errors import MissingPath, UnknownName, suggest
 from vaebench.study.engines.job import carry_out, make_job
 from vaebench.study.index import is_complete
+from vaebench.study.slim import left_out
 
 
 def run_only(graph: Any, root: Path, context: Any, names: Sequence[str], threads: int | None = None) -> list[str]:
@@ -17,7 +18,7 @@ def run_only(graph: Any, root: Path, context: Any, names: Sequence[str], threads
 
     Raises:
         UnknownName: no such stage.
-        MissingPath: a stage that one of them needs is not complete.
+        MissingPath: a stage that one of them needs is not complete, or is a slim copy.
     """
     folders, problems = graph.folders(root), []
     for name in names:
@@ -27,6 +28,13 @@ def run_only(graph: Any, root: Path, context: Any, names: Sequence[str], threads
         absent = [other for other in node.needs.values() if not is_complete(folders[other]) and other not in names]
         if absent:
             raise MissingPath(f"Stage '{name}' needs {', '.join(absent)}, not complete yet.", "Run them first.")
+        slim = [other for other in node.needs.values() if left_out(folders[other])]
+        if slim and not is_complete(folders[name]):
+            # Other processes may be about to read them or to make them anew, so that they are not removed here.
+            raise MissingPath(
+                f"Stage '{name}' needs {', '.join(slim)}, of which this slim copy has not all files.",
+                "Run the study without --only: it makes them anew.",
+            )
         if not is_complete(folders[name]):
             log = root / "logs" / f"{node.folder_name}.log"
             outcome = carry_out(make_job(node, folders, log, context, threads))

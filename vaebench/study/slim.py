@@ -59,7 +59,7 @@ def _copy(source: Path, goal: Path, largest: int) -> None:
     """One stage's folder; it appears complete or not at all."""
     partial = goal.with_name(f".{goal.name}.slim.tmp")
     shutil.rmtree(partial, ignore_errors=True)
-    left_out: dict[str, int] = dict(_left_out(source))
+    lacking = dict(left_out(source))
     headers: dict[str, dict[str, str]] = {}
     for path in sorted(source.rglob("*")):
         relative = path.relative_to(source)
@@ -67,14 +67,14 @@ def _copy(source: Path, goal: Path, largest: int) -> None:
             continue
         size = path.stat().st_size
         if size > largest and path.name not in ALWAYS:
-            left_out[relative.as_posix()] = size
+            lacking[relative.as_posix()] = size
             if path.suffix == ".h5":
                 headers[relative.as_posix()] = _header(path)
         else:
             (partial / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, partial / relative)
-    if left_out:
-        write_json(partial / LEFT_OUT, left_out)
+    if lacking:
+        write_json(partial / LEFT_OUT, lacking)
     if headers:
         write_json(partial / HEADERS, headers)
     partial.rename(goal)
@@ -85,7 +85,7 @@ def _header(path: Path) -> dict[str, str]:
         return {name: value for name, value in file.attrs.items() if isinstance(value, str)}
 
 
-def _left_out(folder: Path) -> dict[str, int]:
+def left_out(folder: Path) -> dict[str, int]:
     """Name -> bytes of what a slim stage lacks; empty for one that is whole."""
     return read_json(folder / LEFT_OUT) if (folder / LEFT_OUT).is_file() else {}
 
@@ -96,7 +96,7 @@ def wanting(graph: Any, folders: Mapping[str, Path]) -> list[str]:
     found: dict[str, None] = {}
     while todo:
         for need in graph.nodes[todo.pop()].needs.values():
-            if need not in found and _left_out(folders[need]):
+            if need not in found and left_out(folders[need]):
                 found[need] = None
                 todo.append(need)
     return list(found)

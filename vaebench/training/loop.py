@@ -38,7 +38,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from vaebench.core.config import Config
@@ -97,6 +97,11 @@ class LoopConfig(Config):
     keep_checkpoints: int = Field(default=2, ge=1)
     max_rollbacks: int = Field(default=3, ge=0)
     tensorboard: bool = True
+
+    @field_validator("mixed_precision", mode="before")
+    @classmethod
+    def _no_is_a_word(cls, value: Any) -> Any:
+        return "no" if value is False else value  # YAML reads a bare no as False
 
 
 class Trainable(Protocol):

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from vaebench.core.errors import NumericalError
+from vaebench.core.errors import ConfigError, NumericalError
 from vaebench.core.progress import progress
 from vaebench.vision.base import FrozenNetwork
 from vaebench.vision.transforms import to_unit
@@ -40,9 +40,12 @@ def extract(
         "patches": float16 (n, D, h, w), "pooled", "spatial", "logits": float32 (n, ...); those that were wanted.
 
     Raises:
+        ConfigError: the batch size is not positive.
         KeyError: a kind of feature that the network does not give.
         NumericalError: a feature is NaN, infinite, or (patches) beyond the range of float16.
     """
+    if batch_size < 1:
+        raise ConfigError(f"batch_size must be positive, got {batch_size}.")
     dtypes = {"patches": np.float16}
     if into is None:
         arrays: Mapping[str, np.ndarray] = {

@@ -9,9 +9,24 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from vaebench.core.errors import DataError
+
 ROUNDING = "round"
 """How floats become bytes: 127.5 x + 127.5 rounded to the nearest integer (ties to even), then clamped to [0, 255].
 SiT and LightningDiT round, REPA and REPA-E truncate; the choice moves FID, so it belongs to a score's protocol."""
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """A PIL image in RGB, transparency dropped; 16-bit grey is divided by 257, so that 65535 becomes 255.
+
+    Raises:
+        DataError: 32-bit grey (modes I and F), which has no range of its own.
+    """
+    if image.mode in ("I", "F"):
+        raise DataError(f"32-bit grey (mode {image.mode}) has no known range; save it with 8 or 16 bits")
+    if image.mode.startswith("I;16"):  # Pillow would clip it at 255: all white
+        image = Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
+    return image.convert("RGB")
 
 
 def centre_crop_resize(image: Image.Image | np.ndarray, size: int) -> np.ndarray:
@@ -21,7 +36,7 @@ def centre_crop_resize(image: Image.Image | np.ndarray, size: int) -> np.ndarray
     antialiased bicubic filter and cropped. An image already of that size comes back unchanged.
 
     Args:
-        image: a PIL image of any mode (converted to RGB, transparency dropped), or a uint8 array (H, W) or (H, W, 3).
+        image: a PIL image (brought to RGB by :func:`as_rgb`), or a uint8 array (H, W) or (H, W, 3).
         size: side of the result in pixels.
 
     Returns:
@@ -29,6 +44,7 @@ def centre_crop_resize(image: Image.Image | np.ndarray, size: int) -> np.ndarray
 
     Raises:
         ValueError: an array that is not uint8 or has another shape; a size or side below one.
+        DataError: as :func:`as_rgb`.
 
     Source: Dhariwal and Nichol, Diffusion Models Beat GANs on Image Synthesis (2021), ``center_crop_arr``.
     """
@@ -38,7 +54,7 @@ def centre_crop_resize(image: Image.Image | np.ndarray, size: int) -> np.ndarray
         image = Image.fromarray(image)
     if size < 1 or min(image.size) < 1:
         raise ValueError(f"Cannot turn an image of {image.size[0]} x {image.size[1]} into {size} x {size}.")
-    image = image.convert("RGB")
+    image = as_rgb(image)
     while min(image.size) >= 2 * size:
         image = image.resize((image.width // 2, image.height // 2), Image.Resampling.BOX)
     scale = size / min(image.size)

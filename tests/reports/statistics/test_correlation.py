@@ -213,6 +213,16 @@ def test_what_a_few_points_carry_is_not_settled() -> None:
         in statistics.correlate([0.35, 0.351, 0.352, 0.62], [60.0, 60.2, 60.4, 40.0]).unsettled
     )
     assert statistics.correlate([1, 2, 3], [1, 2, 4]).unsettled == "the interval includes zero"
+    # Six far points that rise, and fourteen near each other that fall.
+    x = np.concatenate([np.arange(14.0) / 10, np.arange(20.0, 26.0)])
+    y = np.concatenate([np.arange(14.0)[::-1] / 10, np.arange(20.0, 26.0)])
+    ranked = statistics.correlate(x, y)
+    assert ranked.low > 0.9
+    assert ranked.bootstrap_low is not None
+    assert ranked.bootstrap_low > 0.9
+    expected = stats.spearmanr(x, y)
+    assert "the rank correlation does not agree" in ranked.unsettled
+    assert f"{abs(expected.statistic):.2f}, p = " in ranked.unsettled
     rng = np.random.default_rng(0)
     x = np.arange(8.0)
     assert statistics.correlate(x, x + 0.3 * rng.normal(size=8)).unsettled == ""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.statistics import disattenuate, seed_interval, standard_error
+from reports.statistics import disattenuate, pooled_covariance, seed_interval, standard_error
 from vaebench.core.errors import NumericalError
 
 
@@ -21,6 +21,18 @@ def test_standard_error_undoes_the_interval() -> None:
     runs = [1.0, 2.0, 4.0]
     low, high = seed_interval(runs) or (0, 0)
     assert standard_error([low, -1.96], [high, 1.96], [3, 1]) == pytest.approx([stats.sem(runs), 1], rel=1e-4)
+
+
+def test_pooled_variance_is_the_mean_square_within_groups() -> None:
+    rng = np.random.default_rng(3)
+    groups = [rng.normal(loc, 1, k) for loc, k in ((0, 3), (5, 2), (9, 4), (2, 1))]
+    x, labels = np.concatenate(groups), np.repeat(range(4), [3, 2, 4, 1])
+    dummies = (labels[:, None] == np.arange(4)).astype(float)
+    residual = x - dummies @ np.linalg.lstsq(dummies, x, rcond=None)[0]
+    assert pooled_covariance([(g, g) for g in groups]) == pytest.approx(residual @ residual / (len(x) - 4))
+    one = rng.normal(size=(2, 6))
+    assert pooled_covariance([(one[0], one[1])]) == pytest.approx(np.cov(one)[0, 1])
+    assert pooled_covariance([(np.ones(1), np.ones(1))] * 3) is None
 
 
 def test_without_shared_errors_it_is_spearmans_formula() -> None:

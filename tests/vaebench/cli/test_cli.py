@@ -7,9 +7,14 @@ from importlib.metadata import version
 
 import pytest
 import typer
+import yaml
+from PIL import Image
 from typer.testing import CliRunner
 
+from vaebench.api import extract, generation_graph, prepare_data
 from vaebench.cli.app import app
+from vaebench.latents import LatentFile, estimated_bytes
+from vaebench.tokenizers import load_tokenizer
 
 runner = CliRunner()
 
@@ -128,6 +133,8 @@ MISTAKES = {
     "unknown device": (("train", "kl-vae", "--device", "tpu"), "auto, cpu, cuda or mps"),
     "not a study folder": (("report", "nowhere"), "nowhere"),
     "unknown section": (("generate", ".", "-o", "sti.steps=1"), "Did you mean 'sit'"),
+    "no workers": (("data", "prepare", "avatars", "--workers", "0"), "--workers"),
+    "unknown data, not prepared": (("data", "prepare", "./avatrs", "--dry-run"), "neither a registered data set nor"),
     "numbers": (("generate", ".", "--cfg", "a,b"), "not a list of numbers"),
 }
 
@@ -140,6 +147,58 @@ def test_mistakes_end_with_one_message(name, tmp_path, monkeypatch):
     assert result.exit_code == 2, result.output
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+def test_what_preparing_would_do_is_told_of_a_path_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAEBENCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images" / "0.png")
+    told = run("data", "prepare", "./images", "--dry-run", "-o", "image_size=8")
+    assert told.exit_code == 0, told.output
+    config = yaml.safe_load(told.output)
+    assert (config["name"], config["options"]["root"]) == ("folder", str(tmp_path / "images"))
+    assert config["options"]["image_size"] == 8
+    assert not (tmp_path / "cache").exists()
+    assert yaml.safe_load(run("data", "prepare", "avatars", "--dry-run").output)["name"] == "avatars"
+    (tmp_path / "images").rename(tmp_path / "moved")
+    made = run("data", "prepare", "moved", "-o", "image_size=8", "--output-dir", "made")
+    assert made.exit_code == 0, made.output
+    assert run("data", "prepare", "made", "--dry-run").output.strip() == "made"
+
+
+def test_what_extraction_would_write_is_told_without_preparing_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VAEBENCH_CACHE", str(tmp_path / "cache"))
+    options = {"image_size": 64, "train": 40, "validation": 20, "test": 10}
+    asked = ["extract", "pixels?f=8", "--dry-run", *(w for k, v in options.items() for w in ("-o", f"data.{k}={v}"))]
+    told = run(*asked)
+    assert told.exit_code == 0, told.output
+    assert "not prepared yet" in told.output
+    assert not (tmp_path / "cache").exists()
+    prepare_data("avatars", options=options)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    spec = load_tokenizer("pixels?f=8").spec
+    for more, expected in (
+        ((), estimated_bytes(70, spec, 64)),
+        (("--flip", "both"), estimated_bytes(40, spec, 64, "both") + estimated_bytes(30, spec, 64)),
+        (("-o", "splits=[test]", "-o", "dtype=float16"), estimated_bytes(10, spec, 64, dtype="float16")),
+    ):
+        told = run(*asked, *more)
+        assert told.exit_code == 0, told.output
+        assert f" {expected / 2**20:,.1f} MiB" in told.output
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+def test_generation_is_called_after_the_tokenizer_of_the_latents(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"image_size": 16, "train": 10, "validation": 3, "test": 2}
+    latents = extract("pixels?f=8", prepare_data("avatars", "data", options), "latents")
+    none = dict.fromkeys(("tokenizer", "data", "name", "sit", "settings", "reference"))
+    spec, graph = generation_graph(latents, steps=(2,), cfg=(1.0,), nfe=(2,), seed=0, **none)
+    assert LatentFile(latents / "train.h5").info.tokenizer.name == "pixels"
+    assert spec.study == "generate pixels"
+    assert {node.tokenizer for node in graph.nodes.values() if node.kind != "reference"} == {"pixels"}
 
 
 def test_a_device_that_is_not_there_is_an_error():

@@ -97,6 +97,24 @@ def test_mistakes_end_with_one_message(arguments, message, smoke_run, tmp_path):
     assert not (tmp_path / "s").exists()
 
 
+@pytest.mark.parametrize("given", [".", "../latents", "..", "{}"])
+def test_the_folder_one_is_in_has_a_name(given, tmp_path, monkeypatch):
+    folder = tmp_path / "latents"
+    (folder / "inner").mkdir(parents=True)
+    monkeypatch.chdir(folder / "inner" if given == ".." else folder)
+
+    def score(latents, output_dir, **_):
+        output_dir.mkdir()
+        (output_dir / "notes.json").write_text('{"not_available": {}}')
+        return []
+
+    monkeypatch.setattr("vaebench.api.score", score)
+    monkeypatch.setattr("vaebench.api.score_controls", lambda *_, **__: {})
+    result = run("score", given.format(folder))
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "latents-scores" / "notes.json").is_file()
+
+
 def test_no_latents_is_said():
     result = run("score")
     assert result.exit_code == 2

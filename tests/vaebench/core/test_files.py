@@ -1,7 +1,16 @@
 import pytest
 
 from vaebench.core.errors import DataError, MissingPath, NoSpace
-from vaebench.core.files import atomic_write, package_file, read_json, require_space, write_json
+from vaebench.core.files import (
+    atomic_write,
+    file_states,
+    package_file,
+    read_json,
+    require_space,
+    sha256_file,
+    sha256_once,
+    write_json,
+)
 from vaebench.core.scores import Score, read_scores, write_scores
 
 
@@ -30,6 +39,33 @@ def test_space_is_checked_before_the_folder_exists(tmp_path):
     require_space(tmp_path / "not" / "there", 1)
     with pytest.raises(NoSpace, match="MiB free"):
         require_space(tmp_path / "not" / "there", 2**62)
+
+
+def test_states_of_files_follow_links_but_no_circles(tmp_path):
+    inner = tmp_path / "real" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "a").write_text("12345")
+    (tmp_path / "b").write_text("1")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    (inner / "up").symlink_to(tmp_path)
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    found = [(name, size) for name, size, _ in file_states(tmp_path)]
+    assert found == [("b", 1), ("link/inner/a", 5), ("real/inner/a", 5)]
+    assert file_states(tmp_path / "b") == [("", 1, (tmp_path / "b").stat().st_mtime_ns)]
+    assert file_states(tmp_path / "nowhere") == []
+
+
+def test_a_file_is_hashed_again_when_it_has_changed(tmp_path, monkeypatch):
+    from vaebench.core import files
+
+    path, read = tmp_path / "w", []
+    monkeypatch.setattr(files, "sha256_file", lambda path: (read.append(path), sha256_file(path))[1])
+    path.write_text("first")
+    assert sha256_once(path) == sha256_once(path) == sha256_file(path)
+    assert len(read) == 1
+    path.write_text("the second")
+    assert sha256_once(path) == sha256_file(path)
+    assert len(read) == 2
 
 
 def test_package_file_finds_without_importing():

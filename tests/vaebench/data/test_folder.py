@@ -10,7 +10,7 @@ from PIL import Image
 import vaebench.data as data
 from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName
 from vaebench.data.base import SPLITS
-from vaebench.data.folder import read_image
+from vaebench.data.folder import Folder, FolderConfig, read_image
 from vaebench.vision.transforms import centre_crop_resize
 
 
@@ -93,10 +93,42 @@ def test_split_folders(tmp_path):
     for split, count in (("train", 6), ("val", 2), ("test", 3)):
         for i in range(count):
             picture(root / split / "ab"[i % 2] / f"{i}.jpg", seed=i)
-    picture(root / "thumbnails" / "a" / "0.png")
+    (root / "notes").mkdir()
+    (root / "notes" / "read.me").write_text("beside the splits may lie what is no image")
     info, dataset = prepare(tmp_path, root=root)
     assert [len(dataset.splits[name]) for name in SPLITS] == [6, 2, 3]
     assert info.classes == ("a", "b")
+
+
+@pytest.mark.parametrize("names", [("bicycle", "bus", "train"), ("train", "val", "thumbnails"), ("test", "cat")])
+def test_splits_beside_other_folders_of_images_are_refused(tmp_path, names):
+    for name in names:
+        picture(tmp_path / "images" / name / "a" / "0.png")
+    others = ", ".join(name for name in names if name not in ("train", "val", "test"))
+    with pytest.raises(DataError, match=f"beside them images that are in none: {others}\\."):
+        prepare(tmp_path, root=tmp_path / "images")
+    picture(tmp_path / "flat" / "train" / "0.png")
+    picture(tmp_path / "flat" / "1.png")
+    with pytest.raises(DataError, match=r"in none: 1\.png\."):
+        prepare(tmp_path, root=tmp_path / "flat")
+
+
+def test_validation_and_test_alone_are_splits_too(tmp_path):
+    for split in ("val", "test"):
+        picture(tmp_path / "images" / split / "cat" / "0.png")
+    info, dataset = prepare(tmp_path, root=tmp_path / "images")
+    assert (info.classes, set(dataset.splits)) == (("cat",), {"validation", "test"})
+
+
+def test_linked_class_folders_are_classes_and_circles_end(tree, tmp_path):
+    alone = prepare(tmp_path, root=tree)[0].fingerprint
+    elsewhere = (tree / "dog").rename(tmp_path / "elsewhere")
+    (tree / "dog").symlink_to(elsewhere)
+    (tree / "cat" / "again").symlink_to(tree / "cat")
+    info, dataset = prepare(tmp_path, root=tree)
+    assert info.classes == ("cat", "dog", "elk")
+    assert sum(len(split) for split in dataset.splits.values()) == 180
+    assert info.fingerprint == alone
 
 
 def test_missing_splits_are_taken_from_training(tmp_path):
@@ -172,6 +204,16 @@ def test_unreadable_images_are_skipped_when_told_to(tree, tmp_path):
     assert sum(len(split) for split in dataset.splits.values()) == 181 - 7  # dog/2.jpg came beside dog/2.png
 
 
+def test_nothing_left_after_skipping(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0.png").write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="Skipped"),
+        pytest.raises(DataError, match=r"No image of '.*images' can be read"),
+    ):
+        prepare(tmp_path, root=tmp_path / "images", skip_unreadable=True)
+
+
 def test_nothing_to_skip_means_no_warning(tree, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -197,6 +239,21 @@ def test_tables(table, tmp_path, kind):
     np.testing.assert_array_equal(train.labels, [i % 2 for i in range(20)])
     with Image.open(tmp_path / table["path"][5]) as opened:
         np.testing.assert_array_equal(train.images(np.array([5]))[0], centre_crop_resize(opened, 16))
+
+
+def test_the_images_of_a_table_are_watched_where_no_root_holds_them(table, tmp_path):
+    file = tmp_path / "table.csv"
+    table.loc[0, "path"] = "gone.png"
+    table.to_csv(file, index=False)
+
+    def watched(**values):
+        return Folder(FolderConfig(**values)).watched()
+
+    assert watched(table=file) == {name: tmp_path / name for name in table["path"][1:]}
+    assert watched(table=file, path_column="file") == {}
+    assert watched(table=file, root=tmp_path) == {}  # which is watched itself
+    assert watched(root=tmp_path) == {}
+    assert watched(table=tmp_path / "nowhere.csv") == {}
 
 
 def test_row_order_of_a_table_does_not_matter(table, tmp_path):
@@ -308,3 +365,14 @@ def test_any_mode_becomes_rgb(tmp_path, mode):
     path = tmp_path / f"x.{'tif' if mode in ('CMYK', 'I;16') else 'png'}"
     Image.new(mode, (8, 8)).save(path)
     assert read_image(path).mode == "RGB"
+
+
+def test_16_bit_grey_is_scaled_and_32_bits_are_refused(tmp_path):
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    Image.fromarray(ramp).save(tmp_path / "x.png")
+    seen = np.asarray(read_image(tmp_path / "x.png"))
+    np.testing.assert_array_equal(seen, np.repeat(np.rint(ramp / 257)[..., None], 3, axis=2))
+    for mode in "IF":
+        Image.new(mode, (8, 8)).save(tmp_path / f"{mode}.tif")
+        with pytest.raises(DataError, match=f"32-bit grey .mode {mode}. has no known range"):
+            read_image(tmp_path / f"{mode}.tif")

@@ -3,6 +3,7 @@
 import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ import vaebench.data as data
 from vaebench.core.errors import DataError, MissingPath, NoSpace, UnknownName
 from vaebench.data import source as source_module
 from vaebench.data.base import DataInfo, Factor
+from vaebench.data.source import named_source
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +189,64 @@ def test_every_source_keeps_the_contract(name):
     assert issubclass(kind.Config, source_module.SourceConfig)
     assert kind.summary
     assert next(e.summary for e in data.DATASETS.entries() if e.name == name)
+
+
+FITTING = {
+    "labels": np.zeros(4, np.int64), "attributes": np.zeros((4, 2), np.uint8),
+    "factors": np.zeros((4, 1), np.int16), "nuisance": np.zeros((4, 3), np.float32),
+}  # fmt: skip
+
+
+class Planned(source_module.ImageSource):
+    """A source of four images with these columns, which are never to be drawn."""
+
+    columns: dict = FITTING
+
+    def plan(self):
+        return {"train": source_module.Plan(np.arange(4), **self.columns)}
+
+    def describe(self):
+        info = DataInfo("planned", 8, ("a", "b"), ("p", "q"), "image", (Factor("f", ("u", "v")),))
+        return replace(info, nuisance=("x", "y", "z"))
+
+    def draw(self, split, start, stop):
+        raise AssertionError("drawn")
+
+    def version(self):
+        return "1"
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("labels", np.zeros(3, np.int64), r"labels have the shape \(3,\)"),
+        ("labels", np.array([0, 1, 2, 0]), "labels run from 0 to 2; there are 2 classes"),
+        ("labels", np.array([0, -1, 1, 0]), "labels run from -1 to 1"),
+        ("attributes", np.zeros((4, 3), np.uint8), r"shape \(4, 3\); 4 images with 2 value\(s\) each need \(4, 2\)"),
+        ("attributes", np.zeros((5, 2), np.uint8), r"attributes have the shape \(5, 2\)"),
+        ("factors", np.zeros(4, np.int16), r"factors have the shape \(4,\)"),
+        ("nuisance", np.zeros((4, 2), np.float32), r"nuisance have the shape \(4, 2\)"),
+    ],
+)
+def test_plans_that_do_not_fit_are_refused_before_drawing(tmp_path, monkeypatch, column, values, said):
+    monkeypatch.setattr(data.DATASETS, "get", lambda name: Planned)
+    with pytest.raises(AssertionError, match="drawn"):
+        data.prepare("planned", {}, tmp_path / "a.h5")
+    monkeypatch.setattr(Planned, "columns", FITTING | {column: values})
+    with pytest.raises(DataError, match=f"'planned', train: .*{said}"):
+        data.prepare("planned", {}, tmp_path / "a.h5")
+
+
+def test_what_people_mean_by_a_name_or_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "table.csv").write_text("path\n")
+    assert named_source("avatars", {"train": 3}) == ("avatars", {"train": 3})
+    assert named_source("./images", {"seed": 1}) == ("folder", {"root": str(tmp_path / "images"), "seed": 1})
+    assert named_source("table.csv", {}) == ("folder", {"table": str(tmp_path / "table.csv")})
+    assert named_source("mine.py:Own", {}) == ("mine.py:Own", {})
+    with pytest.raises(UnknownName, match="Did you mean 'avatars'"):
+        named_source("avatrs", {})
 
 
 def test_description_survives_json():

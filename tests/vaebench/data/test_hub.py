@@ -160,3 +160,135 @@ def test_offline_is_strict_also_after_the_library_was_imported(tmp_path, monkeyp
     with pytest.raises(MissingPath, match=r"could not be had from the hub.*--repo-type dataset"):
         data.prepare("hub", {"root": "owner/birds"}, tmp_path / "a.h5")
     assert datasets.config.HF_HUB_OFFLINE
+
+
+WHOLE = {"image_size": 8, "validation_fraction": 0, "test_fraction": 0}
+
+
+def colours(split):
+    return split.images(slice(None))[:, 0, 0, 0].tolist()
+
+
+def parquet(path, first, count=3):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame({"image": [png(first + i) for i in range(count)]}).to_parquet(path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("default/train/0000.parquet", "default/train/0001.parquet", "default/test/0000.parquet"),
+        ("train/a/0.parquet", "train/b/0.parquet", "test/0.parquet"),
+        ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/test-00000-of-00001.parquet"),
+        ("train/train_0.parquet", "train/train_1.parquet", "test/test_0.parquet"),
+    ],
+)
+def test_splits_are_named_by_files_or_by_folders_above_them(tmp_path, names):
+    for number, name in enumerate(names):
+        parquet(tmp_path / "set" / name, 10 * number)
+    data.prepare("hub", {"root": str(tmp_path / "set"), **WHOLE}, tmp_path / "a.h5")
+    dataset = data.open_data(tmp_path / "a.h5")
+    assert {name: colours(split) for name, split in dataset.splits.items()} == {
+        "train": [0, 1, 2, 10, 11, 12], "test": [20, 21, 22],
+    }  # fmt: skip
+
+
+def test_files_of_a_linked_folder_are_read(tmp_path):
+    parquet(tmp_path / "elsewhere" / "0000.parquet", 0)
+    parquet(tmp_path / "set" / "test" / "0000.parquet", 10)
+    (tmp_path / "set" / "train").symlink_to(tmp_path / "elsewhere")
+    data.prepare("hub", {"root": str(tmp_path / "set"), **WHOLE}, tmp_path / "a.h5")
+    assert colours(data.open_data(tmp_path / "a.h5").split("train")) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("0000.parquet", "0001.parquet"), r"no split is named by 0000\.parquet, 0001\.parquet\. Call them train-"),
+        (("train-0.parquet", "latest-0.parquet"), r"no split is named by latest-0\.parquet\."),
+        (("cats/train/0.parquet", "dogs/train/0.parquet"), r"several configurations of a data set: cats, dogs\."),
+        (("train-0.parquet", "extra/train-0.parquet"), r"several configurations of a data set: \., extra\."),
+    ],
+)
+def test_files_of_no_split_or_of_several_data_sets_are_refused(tmp_path, names, said):
+    for name in names:
+        parquet(tmp_path / "set" / name, 0)
+    with pytest.raises(DataError, match=said):
+        data.prepare("hub", {"root": str(tmp_path / "set")}, tmp_path / "a.h5")
+
+
+def test_one_file_alone_needs_no_name(tmp_path):
+    parquet(tmp_path / "set" / "pictures.parquet", 0)
+    data.prepare("hub", {"root": str(tmp_path / "set"), **WHOLE}, tmp_path / "a.h5")
+    assert colours(data.open_data(tmp_path / "a.h5").split("train")) == [0, 1, 2]
+
+
+def labelled(path, labels, names=None):
+    datasets = pytest.importorskip("datasets")
+    label = datasets.ClassLabel(names=names) if names else datasets.Value("string")
+    table = {"image": [picture(i) for i in range(len(labels))], "label": labels}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    datasets.Dataset.from_dict(table, features=features).to_parquet(path)
+
+
+@pytest.mark.parametrize("missing", [-1, None])
+def test_a_split_without_labels_has_none(tmp_path, missing):
+    labelled(tmp_path / "set" / "train.parquet", [0, 1, 1], ["wren", "crow"])
+    labelled(tmp_path / "set" / "test.parquet", [missing] * 3, ["wren", "crow"])
+    info = data.prepare("hub", {"root": str(tmp_path / "set"), **WHOLE}, tmp_path / "a.h5")
+    dataset = data.open_data(tmp_path / "a.h5")
+    assert info.classes == ("crow", "wren")
+    assert dataset.split("train").labels.tolist() == [1, 0, 0]
+    assert dataset.split("test").labels is None
+
+
+def test_images_without_any_label(tmp_path):
+    labelled(tmp_path / "set" / "train.parquet", [None] * 3)
+    info = data.prepare("hub", {"root": str(tmp_path / "set"), **WHOLE}, tmp_path / "a.h5")
+    assert info.classes == ()
+    assert data.open_data(tmp_path / "a.h5").split("train").labels is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "names", "said"),
+    [
+        ([0, -1, 1, -1], ["wren", "crow"], r"train: 'label' names no class in row 1, 3 \(such as -1\)"),
+        ([0, None, 1, 1], ["wren", "crow"], r"in row 1 \(such as None\)"),
+        (["wren", None, "crow", "crow"], None, r"in row 1 \(such as None\)"),
+    ],
+)
+def test_rows_without_a_label_among_others_are_named(tmp_path, labels, names, said):
+    labelled(tmp_path / "set" / "train.parquet", labels, names)
+    with pytest.raises(DataError, match=said):
+        data.prepare("hub", {"root": str(tmp_path / "set")}, tmp_path / "a.h5")
+
+
+def test_labels_beyond_the_names_and_numbers_that_lack_are_named(tmp_path, loaded):
+    loaded.to_parquet(tmp_path / "train.parquet")
+    table = pq.read_table(tmp_path / "train.parquet")
+    place = table.schema.get_field_index("label")
+    changed = table.column("label").to_pylist()
+    changed[7] = 2
+    changed = table.set_column(place, table.schema.field("label"), [changed])
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"in row 7 \(such as 2\)"):
+        data.prepare("hub", {"root": str(tmp_path)}, tmp_path / "a.h5")
+    pd.DataFrame(rows(4) | {"label": [0.0, 1.0, np.nan, 1.0]}).to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="in row 2"):
+        data.prepare("hub", {"root": str(tmp_path)}, tmp_path / "a.h5")
+
+
+def test_pictures_of_16_and_32_bits(tmp_path):
+    def bytes_of(image, kind):
+        buffer = io.BytesIO()
+        image.save(buffer, format=kind)
+        return buffer.getvalue()
+
+    grey = bytes_of(Image.fromarray(np.full((8, 8), 25700, np.uint16)), "PNG")
+    pd.DataFrame({"image": [grey]}).to_parquet(tmp_path / "x.parquet")
+    data.prepare("hub", {"root": str(tmp_path / "x.parquet"), **WHOLE}, tmp_path / "a.h5")
+    assert colours(data.open_data(tmp_path / "a.h5").split("train")) == [100]
+    pd.DataFrame({"image": [bytes_of(Image.new("F", (8, 8)), "TIFF")]}).to_parquet(tmp_path / "x.parquet")
+    with pytest.raises(DataError, match=r"row 0: 32-bit grey.*Repair or replace them\.$"):
+        data.prepare("hub", {"root": str(tmp_path / "x.parquet"), **WHOLE}, tmp_path / "b.h5")

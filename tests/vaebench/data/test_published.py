@@ -198,12 +198,91 @@ def test_celeba_with_identities(tmp_path):
     file = root / "list_eval_partition.txt"
     lines = (root / "identity_CelebA.txt").read_text()
     assert data.prepare("celeba", values, tmp_path / "a.h5").classes == ("0", "1")
+    splits = data.open_data(tmp_path / "a.h5").splits
+    assert sum(len(split) for split in splits.values()) == 6  # those of the official training partition
     file.write_text(file.read_text().replace("000007.jpg 1", "000007.jpg 0"))
     with pytest.raises(DataError, match="in two partitions"):
         data.prepare("celeba", values, tmp_path / "b.h5")
     (root / "identity_CelebA.txt").write_text("\n".join(lines.splitlines()[1:]))
     with pytest.raises(DataError, match=r"does not say who is in 000001\.jpg"):
         data.prepare("celeba", values, tmp_path / "b.h5")
+
+
+def test_celeba_with_identities_has_the_same_people_in_every_split(tmp_path):
+    root = tmp_path / "celeba"
+    names = [f"{i:06}.jpg" for i in range(1, 121)]
+    for name in names:
+        picture(root / "img_align_celeba" / name, (8, 8))
+    (root / "list_attr_celeba.txt").write_text("120\nMale\n" + "".join(f"{name} 1\n" for name in names))
+    (root / "list_eval_partition.txt").write_text("".join(f"{name} {i // 60}\n" for i, name in enumerate(names)))
+    (root / "identity_CelebA.txt").write_text(
+        "".join(f"{name} {10 * (i // 60) + i % 2}\n" for i, name in enumerate(names))
+    )
+    values = {"root": str(root), "image_size": 8, "labels": "identity"}
+    assert data.prepare("celeba", values, tmp_path / "a.h5").classes == ("0", "1")
+    splits = data.open_data(tmp_path / "a.h5").splits
+    assert sum(len(split) for split in splits.values()) == 60
+    assert all(set(split.labels) == {0, 1} for split in splits.values())
+    kind = data.DATASETS.get("celeba")
+    expected = kind.expected(kind.Config(root=root, labels="identity"))
+    assert sum(expected[split] for split in splits) == 162_770
+    assert expected["validation"] == expected["test"] == 16_277
+
+
+BAD_LINES = [
+    ("celeba", {}, "list_eval_partition.txt", 3),
+    ("celeba", {}, "identity_CelebA.txt", 2),
+    ("cub", {}, "images.txt", 2),
+    ("cub", {}, "classes.txt", 3),
+    ("cub", {}, "../attributes.txt", 2),
+    ("cub", {}, "image_class_labels.txt", 1),
+    ("cub", {}, "train_test_split.txt", 12),
+    ("cub", {}, "attributes/image_attribute_labels.txt", 5),
+    ("deepfashion", {}, "Anno_coarse/list_category_img.txt", 4),
+    ("deepfashion", {}, "Eval/list_eval_partition.txt", 3),
+    ("deepfashion", {"attributes": "fine"}, "Anno_fine/val_cate.txt", 2),
+]
+
+
+@pytest.mark.parametrize("change", ["nonsense", "{} one field more, or two", "x{}"])
+@pytest.mark.parametrize(("name", "options", "file", "number"), BAD_LINES)
+def test_a_foreign_line_is_named(name, options, file, number, change, tmp_path):
+    root, values = made(name, tmp_path, **options)
+    path = root / file
+    lines = path.read_text().splitlines()
+    lines[number - 1] = change.format(lines[number - 1])
+    path.write_text("\n".join(lines))
+    said = complaint(name, values, tmp_path / "a.h5")
+    if "more" in change and path.name == "image_attribute_labels.txt":
+        assert not said  # whose later fields are not read
+    elif change == "x{}" and path.name in ("list_eval_partition.txt", "identity_CelebA.txt", "list_category_img.txt"):
+        assert "000" in said or "names" in said  # an image that there is not
+    else:
+        assert f"{path.name}, line {number}: '" in said
+
+
+def test_a_partition_that_there_is_not_is_named(tmp_path):
+    root, values = made("celeba", tmp_path)
+    file = root / "list_eval_partition.txt"
+    file.write_text(file.read_text().replace("000003.jpg 0", "000003.jpg 3"))
+    with pytest.raises(DataError, match=r"list_eval_partition\.txt, line 3: '000003\.jpg 3'"):
+        data.prepare("celeba", values, tmp_path / "a.h5")
+
+
+def test_labels_beyond_the_classes_are_refused_before_anything_is_drawn(tmp_path):
+    root, values = made("cub", tmp_path)
+    file = root / "image_class_labels.txt"
+    file.write_text(file.read_text().replace("5 2\n", "5 4\n"))
+    with pytest.raises(DataError, match=r"'cub', \w+: labels run from 0 to 3; there are 3 classes"):
+        data.prepare("cub", values, tmp_path / "a.h5")
+
+
+def test_the_file_beside_cub_is_watched(tmp_path):
+    root, _ = made("cub", tmp_path)
+    kind = data.DATASETS.get("cub")
+    assert kind(kind.Config(root=root)).watched() == {"../attributes.txt": root.parent / "attributes.txt"}
+    (root.parent / "attributes.txt").rename(root / "attributes.txt")
+    assert kind(kind.Config(root=root)).watched() == {}
 
 
 def test_deepfashion_coarse_counts_unknown_as_absent(tmp_path):
@@ -305,7 +384,7 @@ def test_annotated_images_that_do_not_exist_are_named(name, victim, tmp_path):
 def test_an_unreadable_image_is_named(tmp_path):
     root, values = made("celeba", tmp_path)
     (root / "img_align_celeba" / "000005.jpg").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"000005\.jpg: not an image"):
+    with pytest.raises(DataError, match=r"000005\.jpg: not an image\. Repair or replace them\.$"):
         data.prepare("celeba", values, tmp_path / "a.h5")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaebench.core.errors import DataError, LatentFileError, MismatchError, NoSpace, NumericalError
+from vaebench.core.errors import ConfigError, DataError, LatentFileError, MismatchError, NoSpace, NumericalError
 from vaebench.latents import LatentFile, estimated_bytes, extract_latents, verify
 from vaebench.tokenizers.base import LatentNormalisation, Posterior, TokenizerSpec
 
@@ -244,6 +244,13 @@ def test_empty_split_and_indivisible_images(kit, tokenizer, path):
         extract_latents(tokenizer, kit.Split(0), path, data_info=kit.info())
     with pytest.raises(DataError, match=r"10 x 10.*f=4"):
         extract_latents(tokenizer, kit.Split(4, size=10), path, data_info=kit.info())
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_hold_images(tokenizer, split, path, kit, batch_size):
+    with pytest.raises(ConfigError, match=f"batch_size must be positive, got {batch_size}"):
+        extract_latents(tokenizer, split, path, data_info=kit.info(), batch_size=batch_size)
+    assert not list(path.parent.iterdir())
 
 
 def test_spec_that_does_not_hold(kit, split, path):

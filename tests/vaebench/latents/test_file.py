@@ -70,6 +70,20 @@ def test_what_is_read_is_a_copy(random_file):
         assert latents.mean(slice(0, 5)).any(axis=(1, 2, 3)).all()
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+def test_a_mask_chooses_the_rows_where_it_is_true(random_file, loaded):
+    latents = random_file()
+    if loaded:
+        latents.load()
+    mask = np.arange(len(latents)) % 3 == 1
+    np.testing.assert_array_equal(latents.mean(mask), latents.mean()[mask])
+    np.testing.assert_array_equal(latents.std(mask), latents.std()[mask])
+    assert latents.mean(np.zeros_like(mask)).shape == (0, *latents.shape)
+    for wrong in (mask[:-1], np.append(mask, True), mask[:, None]):
+        with pytest.raises(IndexError, match=f"does not fit {len(latents)} rows"):
+            latents.mean(wrong)
+
+
 def test_load_keeps_to_its_budget(random_file):
     latents = random_file()
     before = latents.mean()

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import shutil
@@ -13,7 +14,8 @@ from vaebench.core.errors import MismatchError
 from vaebench.stages.base import Context
 from vaebench.study.engine import Options, finished, run
 from vaebench.study.graph import build_graph
-from vaebench.study.spec import load_study
+from vaebench.study.index import Index
+from vaebench.study.spec import StudySpec, load_study
 
 
 def scores(root):
@@ -89,6 +91,73 @@ def test_interrupted_and_started_again_it_ends_with_the_same_numbers(smoke_run, 
         assert process.wait() == 130
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert scores(root) == scores(smoke_run)
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A study of files from outside that counts as complete: a folder of images, a tokenizer, weights and a batch."""
+    import torch
+
+    from vaebench.tokenizers.autoencoder import build_autoencoder, resolve_preset
+
+    for number in range(3):
+        path = tmp_path / "images" / "a" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes([number] * 9))
+    build_autoencoder(resolve_preset("nano"), torch.Generator().manual_seed(0)).save(tmp_path / "vae")
+    for name in ("weights.pth", "batch.npz"):
+        (tmp_path / name).write_text(name)
+    plain = {
+        "study": "outside",
+        "data": {"name": "folder", "options": {"root": str(tmp_path / "images")}},
+        "reference": {
+            "network": {"name": "inception", "options": {"weights": str(tmp_path / "weights.pth")}},
+            "npz": str(tmp_path / "batch.npz"),
+        },
+        "tokenizers": [{"name": "a", "load": str(tmp_path / "vae")}],
+    }
+    spec, root = StudySpec.model_validate(plain), tmp_path / "run"
+    graph = build_graph(spec)
+    for folder in graph.folders(root).values():
+        folder.mkdir(parents=True)
+        (folder / "stage.json").write_text('{"seconds": 1.0}')
+    Index(spec, graph, root).write()
+    return spec, root
+
+
+@pytest.mark.parametrize("name", ["images/a/1.png", "images/a/new.png", "vae/config.json", "weights.pth", "batch.npz"])
+def test_a_finished_study_notices_other_files_from_outside(outside, tmp_path, name):
+    spec, root = outside
+    assert finished(spec, root)
+    with (tmp_path / name).open("a") as file:
+        file.write("more")
+    assert not finished(spec, root)
+
+
+def test_a_finished_study_needs_no_files_from_outside(outside, tmp_path):
+    spec, root = outside
+    for name in ("images", "vae"):
+        shutil.rmtree(tmp_path / name)
+    for name in ("weights.pth", "batch.npz"):
+        (tmp_path / name).unlink()
+    assert finished(spec, root)
+
+
+def test_an_index_of_old_says_nothing_of_files_from_outside(outside, tmp_path):
+    spec, root = outside
+    index = json.loads((root / "index.json").read_text())
+    del index["outside"], index["data_files"]
+    (root / "index.json").write_text(json.dumps(index))
+    (tmp_path / "batch.npz").write_text("another")
+    assert finished(spec, root)
+
+
+def test_launched_processes_notice_what_changed_since_it_was_planned(stub_graph, stub_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("vaebench.study.engine.process_count", lambda: 2)
+    graph = stub_graph(a={})
+    graph.nodes["a"] = dataclasses.replace(graph.nodes["a"], hash="0" * 16)
+    with pytest.raises(MismatchError, match="has changed since it was planned"):
+        run(stub_spec, graph, tmp_path / "run", Context(device="cpu"))
 
 
 @pytest.mark.parametrize(("threads", "alone", "shared"), [(None, 3, 1), (2, 2, 2)])

@@ -155,3 +155,16 @@ def test_a_tokenizer_can_have_more_seeds_budgets_and_backbones_than_the_others(s
 def test_mistakes_in_what_is_a_tokenizers_own(smoke_file, lines, message):
     with pytest.raises(ConfigError, match=message):
         graph(smoke_file, entries(*lines))
+
+
+@pytest.mark.parametrize(("lines", "first", "second"), [
+    (["tokenizers=[{name: kl, method: kl-vae}, {name: kl-s0, load: ./nowhere/vae}]"],
+     "tokenizer 'kl', seed 0", "tokenizer 'kl-s0'"),
+    (["tokenizers=[{name: kl, method: kl-vae, backbones: [big]}, {name: kl-big, method: kl-vae}]",
+      "backbones={big: {network: {depth: 2}}}"], "tokenizer 'kl', seed 0", "tokenizer 'kl-big', seed 0"),
+    (["tokenizers=[{name: kl, load: ./nowhere/a}, {name: kl-x, load: ./nowhere/b}]",
+      "probe_data={x: {options: {image_size: 32}}}"], "tokenizer 'kl', 'x'|tokenizer 'kl'", "tokenizer 'kl-x'"),
+])  # fmt: skip
+def test_names_that_would_become_one_are_refused(smoke_file, lines, first, second):
+    with pytest.raises(ConfigError, match=f"Two stages would be called .*({first}) and one of {second}"):
+        build_graph(load_study(smoke_file, lines), tolerant=True)

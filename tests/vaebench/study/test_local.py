@@ -91,6 +91,14 @@ def test_a_killed_process_harms_no_other_and_may_be_tried_again(stub_graph, stub
     assert not list((tmp_path / "retry" / "stages").glob(".*"))
 
 
+def test_an_error_longer_than_a_pipe_holds_hangs_nothing(stub_graph, stub_spec, tmp_path):
+    with pytest.raises(StagesFailed, match=r"(?s)a: first .* last") as told:
+        run(stub_spec, stub_graph(a={"fail": "long"}), tmp_path / "run", CPU, TWO)
+    assert len(str(told.value)) < 6000
+    log = next((tmp_path / "run" / "logs").glob("a-*.log"))
+    assert log.stat().st_size > 300_000
+
+
 def test_one_process_per_gpu_and_none_for_stages_without(stub_graph, tmp_path):
     graph = stub_graph(a={"seconds": 0.2}, b={"seconds": 0.2}, c={}, d={"as": "light"})
     folders = graph.folders(tmp_path)
@@ -119,6 +127,27 @@ def test_memory_bounds_what_starts_but_one_stage_always_may(stub_graph, tmp_path
         assert (engine.start(a), engine.start(b)) == (True, False)
         (outcome,) = engine.wait()
         assert outcome.peak_bytes > 2**26
+    finally:
+        engine.stop()
+
+
+def test_files_that_are_only_mapped_need_no_memory(stub_graph, stub_spec, tmp_path):
+    run(stub_spec, stub_graph(data={}, latents={}), tmp_path, CPU)
+    graph = stub_graph(
+        data={}, latents={}, a={"needs": ["data"]}, b={"needs": ["data"]}, c={"needs": ["latents"]},
+    )  # fmt: skip
+    folders = graph.folders(tmp_path)
+    for name in ("data", "latents"):
+        with (folders[name] / "images.h5").open("wb") as file:
+            file.truncate(64 * 2**30)
+    a, b, c = (make_job(graph.nodes[n], folders, tmp_path / f"{n}.log", CPU, 1) for n in "abc")
+    engine = LocalEngine(8, 1, memory=3 * 2**30)
+    try:
+        assert (engine.start(a), engine.start(b), engine.start(c)) == (True, True, False)
+        ended = []
+        while len(ended) < 2:
+            ended += engine.wait()
+        assert [outcome.error for outcome in ended] == ["", ""]
     finally:
         engine.stop()
 

@@ -131,6 +131,23 @@ def test_data_that_are_not_there_yet_are_taken_at_their_published_size(smoke_fil
     assert disk(", train: 100, test: 50") == pytest.approx(150 * 3 * 32**2, rel=0.1)
 
 
+def test_images_of_ones_own_are_counted_where_they_are(planned, tmp_path):
+    data = f"data={{name: folder, options: {{root: '{tmp_path / 'images'}', image_size: 32}}}}"
+    others = ("reference={}", "tokenizers=[{name: kl-vae, method: kl-vae}]")
+    _, unknown = planned(data, *others)
+    assert unknown["data"].disk_bytes == 0
+    assert unknown["extract-kl-vae-s0"].left_out == unknown["data"].left_out != ""
+    for number in range(40):
+        path = tmp_path / "images" / f"class-{number % 4}" / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("drawn later")
+    graph, found = planned(data, *others)
+    assert found["data"].disk_bytes == pytest.approx(40 * 3 * 32**2, rel=0.1)
+    assert found["data"].left_out == ""
+    assert found["extract-kl-vae-s0"].work.total > 0
+    assert Facts(graph, tmp_path).data(graph.nodes["data"])["classes"] == 4
+
+
 @pytest.mark.parametrize(("name", "total"), [
     ("imagenet", 1_331_167), ("celeba", 202_599), ("deepfashion", 289_222), ("awa2", 37_322), ("cub", 11_788),
 ])  # fmt: skip

@@ -7,10 +7,11 @@ import h5py
 import numpy as np
 import pytest
 
-from vaebench.core.errors import MismatchError
+from vaebench.core.errors import MismatchError, MissingPath
 from vaebench.stages.base import Context
 from vaebench.study.engine import run
 from vaebench.study.index import read_index
+from vaebench.study.single import run_only
 from vaebench.study.slim import HEADERS, LEFT_OUT, slim, wanting
 
 NODES = {"data": {}, "a": {"needs": ["data"]}, "b": {"needs": ["data"]}, "c": {"needs": ["a", "b"]}}
@@ -64,6 +65,24 @@ def test_only_what_an_incomplete_stage_needs_is_made_anew(root, stub_graph, stub
     values = {name: made["value"] for name, made in graph.made(there).items()}
     assert values == {name: made["value"] for name, made in fresh.made(tmp_path / "fresh").items()}
     assert not wanting(graph, graph.folders(there))
+
+
+def test_launched_processes_make_anew_what_is_needed(root, stub_graph, stub_spec, tmp_path, monkeypatch):
+    monkeypatch.setattr("vaebench.study.engine.process_count", lambda: 2)
+    there, graph = tmp_path / "slim", stub_graph(**NODES, d={"needs": ["b"]})
+    slim(root, read_index(root), there, 5000)
+    run(stub_spec, graph, there, Context(device="cpu"))
+    assert graph.made(there).keys() == {"data", "a", "b", "c", "d"}
+    left = {name for name, folder in graph.folders(there).items() if (folder / LEFT_OUT).is_file()}
+    assert left == {"a", "c"}
+
+
+def test_single_stages_refuse_a_slim_input(root, stub_graph, tmp_path):
+    there, graph = tmp_path / "slim", stub_graph(**NODES, d={"needs": ["b"]})
+    slim(root, read_index(root), there, 5000)
+    with pytest.raises(MissingPath, match="'d' needs b, of which this slim copy has not all files"):
+        run_only(graph, there, Context(device="cpu"), ["d"])
+    assert run_only(graph, there, Context(device="cpu"), ["c"]) == []  # complete: nothing is read
 
 
 def test_a_complete_slim_study_makes_nothing_anew(root, stub_graph, stub_spec, tmp_path):

@@ -143,6 +143,20 @@ def test_a_stage_that_another_process_makes_is_not_cleaned_away(stub_graph, stub
     assert leftovers(tmp_path, read_index(tmp_path)) == [partial / ".x.tmp"]
 
 
+def test_work_of_other_stages_of_the_study_file_is_not_cleaned_away(stub_graph, stub_spec, tmp_path):
+    run(stub_spec, stub_graph(a={}), tmp_path, CPU)
+    graph = stub_graph(a={}, b={"fail": "user"})
+    assert run_only(graph, tmp_path, CPU, ["b"]) != []
+    (partial,) = (tmp_path / "stages").glob(".b-*.partial")
+    index = read_index(tmp_path)  # of the run without b
+    assert leftovers(tmp_path, index) == [partial]
+    assert leftovers(tmp_path, index, graph) == []
+    (partial / "checkpoints").mkdir()
+    assert leftovers(tmp_path, index) == []
+    assert leftovers(tmp_path, index, force=True) == [partial]
+    assert leftovers(tmp_path, index, graph, force=True) == []
+
+
 def test_single_stages_need_their_inputs(stub_graph, stub_spec, tmp_path):
     graph = stub_graph(a={}, b={"needs": ["a"]}, bad={"fail": "user"})
     with pytest.raises(MissingPath, match="'b' needs a"):

@@ -223,3 +223,15 @@ def test_unsafe_and_damaged_files_are_refused(ldm_autoencoder, tmp_path: Path) -
         read_tensors(tmp_path / "tensor.pt")
     with pytest.raises(MissingPath, match=r"none\.pt' does not exist"):
         load_tokenizer(tmp_path / "none.pt")
+
+
+def test_statistics_are_part_of_the_identity_of_a_checkpoint(ldm_autoencoder, tmp_path: Path) -> None:
+    from vaebench.stages.base import input_hash
+
+    mean, std = statistics(6)
+    torch.save(ldm_autoencoder().state_dict(), tmp_path / "vae.pt")
+    reference, found = f"{tmp_path / 'vae.pt'}?stats={tmp_path / 'stats.pt'}", []
+    for scale in (1.0, 2.0, 1.0):
+        torch.save({"mean": mean, "std": scale * std}, tmp_path / "stats.pt")
+        found.append(input_hash("tokenizer", reference))
+    assert found[0] == found[2] != found[1]

@@ -9,8 +9,10 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from vaebench.core.errors import DataError, MismatchError, NumericalError
+from vaebench.core.config import build, with_overrides
+from vaebench.core.errors import ConfigError, DataError, MismatchError, NumericalError
 from vaebench.core.seeds import torch_generator
+from vaebench.generation.sample import SamplerConfig
 from vaebench.training.checkpoint import checkpoint_path, checkpoint_steps, load_checkpoint, load_latest
 from vaebench.training.ema import ema_decay
 from vaebench.training.guard import Guard
@@ -22,6 +24,19 @@ from vaebench.training.step import update
 def config(**values):
     defaults = {"steps": 20, "log_every": 3, "checkpoint_every": 4, "checkpoint_seconds": None, "tensorboard": False}
     return LoopConfig(**{**defaults, **values})
+
+
+@pytest.mark.parametrize("kind", [LoopConfig, SamplerConfig])
+def test_the_word_no_may_be_written_bare(kind):
+    """As in ``-o mixed_precision=no`` and in YAML files, where that is False."""
+    steps = {"steps": 1} if kind is LoopConfig else {}
+    written = with_overrides(steps, ["mixed_precision=no"])
+    assert written["mixed_precision"] is False
+    assert build(kind, written).model_dump() == build(kind, steps).model_dump()
+    assert build(kind, steps | {"mixed_precision": "bf16"}).mixed_precision == "bf16"
+    for wrong in (True, 0, "off"):
+        with pytest.raises(ConfigError, match="mixed_precision"):
+            build(kind, steps | {"mixed_precision": wrong})
 
 
 class Killed(BaseException):

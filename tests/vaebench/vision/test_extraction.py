@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from vaebench.core.config import Config
-from vaebench.core.errors import NumericalError, UnknownName
+from vaebench.core.errors import ConfigError, NumericalError, UnknownName
 from vaebench.vision import NETWORKS, extract, load_network
 from vaebench.vision.base import Features, FrozenNetwork, Preprocessing
 
@@ -40,6 +40,12 @@ def test_every_image_in_its_row(batch_size: int, capsys: pytest.CaptureFixture[s
     assert arrays["pooled"].dtype == np.float32
     assert arrays["patches"].shape == (70, 3, 2, 2)
     np.testing.assert_allclose(arrays["pooled"], IMAGES.mean((2, 3)) / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1])
+def test_batches_hold_images(batch_size: int) -> None:
+    with pytest.raises(ConfigError, match=f"batch_size must be positive, got {batch_size}"):
+        extract(Averages(Config()), lambda rows: IMAGES[rows], len(IMAGES), batch_size=batch_size)
 
 
 def test_only_what_is_wanted() -> None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
+from vaebench.core.errors import DataError
 from vaebench.vision.transforms import centre_crop_resize, to_signed, to_uint8, to_unit
 
 
@@ -44,6 +45,19 @@ def test_crop_takes_every_mode(mode: str) -> None:
     assert result.shape == (3, 8, 8)
     assert result.dtype == np.uint8
     assert result.flags.c_contiguous
+
+
+def test_crop_scales_16_bit_grey() -> None:
+    grey = np.array([[0, 128], [257 * 100 + 129, 65535]], np.uint16)
+    seen = centre_crop_resize(Image.fromarray(grey), 2)
+    assert seen.tolist() == [[[0, 0], [101, 255]]] * 3
+    assert np.array_equal(centre_crop_resize(Image.fromarray(grey.astype(">u2")), 2), seen)
+
+
+@pytest.mark.parametrize("mode", ["I", "F"])
+def test_crop_refuses_32_bit_grey(mode: str) -> None:
+    with pytest.raises(DataError, match="32-bit grey"):
+        centre_crop_resize(Image.new(mode, (8, 8)), 8)
 
 
 @pytest.mark.parametrize("bad", [np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3)), np.zeros(8, np.uint8)])

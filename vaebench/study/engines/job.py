@@ -21,6 +21,8 @@ from vaebench.core.progress import Report, listened_by
 THREADS_OF = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 SECONDS_BETWEEN_REPORTS = 1.0
 SECONDS_BETWEEN_LINES = 5.0
+# Of an outcome's error. A pipe holds 64 KiB that nobody has read yet, and JSON takes up to twelve bytes a character.
+ERROR_CHARACTERS = 5000
 
 
 @dataclass(frozen=True)
@@ -141,12 +143,18 @@ def carry_out(job: Job, own_streams: bool = False) -> Outcome:
                 execute_job(job)
         except VaebenchError as error:
             print(f"Error: {error}", file=sys.stderr)
-            return Outcome(job.id, str(error), 2, time.monotonic() - began)
+            return Outcome(job.id, shortened(str(error)), 2, time.monotonic() - began)
         except Exception as error:
             traceback.print_exc()
-            words = f"{type(error).__name__}: {error}"
+            words = shortened(f"{type(error).__name__}: {error}")
             return Outcome(job.id, words, 1, time.monotonic() - began, again=True)
     return Outcome(job.id, seconds=time.monotonic() - began)
+
+
+def shortened(words: str) -> str:
+    """Both ends of what is longer than `ERROR_CHARACTERS`; the log has the whole."""
+    half = ERROR_CHARACTERS // 2
+    return words if len(words) <= ERROR_CHARACTERS else f"{words[:half]} [...] {words[-half:]}"
 
 
 def execute_job(job: Job) -> None:

@@ -82,6 +82,8 @@ class Stub(Stage[StubConfig]):
     def break_down(self, config):
         if config.fail == "user":
             raise DataError("The data are upside down.", "Turn them.")
+        if config.fail == "long":
+            raise DataError("first " + "\N{GRINNING FACE}" * 300_000 + " last")
         if config.fail == "fault":
             raise ZeroDivisionError("a fault of ours")
         if config.fail == "kill":
