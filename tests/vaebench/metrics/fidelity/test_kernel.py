@@ -66,16 +66,15 @@ def test_unbiased_and_honest_about_its_error() -> None:
     assert np.mean([one.standard_error for one in found]) == pytest.approx(values.std(), rel=0.3)
 
 
-@pytest.mark.parametrize(("n", "m"), [(1500, 300), (300, 1500)])
-def test_honest_about_its_error_where_sides_differ_in_size(n: int, m: int) -> None:
+def test_honest_about_its_error_where_sides_differ_in_size() -> None:
     rng = np.random.default_rng(0)
     found = [
-        kernel_distance(1.4 * rng.standard_normal((n, 4)), rng.standard_normal((m, 4)), generator=rng, subsets=60)
-        for _ in range(120)
+        kernel_distance(2 * rng.standard_normal((750, 4)), rng.standard_normal((150, 4)), generator=rng, subsets=60)
+        for _ in range(200)
     ]
     values, errors = (np.array([getattr(one, name) for one in found]) for name in ("value", "standard_error"))
     assert errors.mean() == pytest.approx(values.std(), rel=0.2)
-    assert found[0].subset_size == 150
+    assert found[0].subset_size == 75
 
 
 def test_large_sides_are_sampled_and_draws_are_explicit() -> None:
