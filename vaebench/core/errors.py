@@ -5,7 +5,7 @@ The command line prints them without a traceback and ends with exit code 2.
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 
 
@@ -72,6 +72,12 @@ class NoMemory(VaebenchError):
 
 class NotWritable(VaebenchError):
     """A folder that may not be written to."""
+
+
+def some(names: Sequence[object], separator: str = ", ", most: int = 5) -> str:
+    """'a, b' or, of more than ``most``, 'a, b, c, d, e and n more', for a message."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return separator.join(map(str, names[:most])) + more
 
 
 def suggest(name: str, options: Iterable[str]) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 from PIL import Image, ImageOps
 from pydantic import Field, model_validator
 
-from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName, suggest
+from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName, some, suggest
 from vaebench.core.files import file_states, require_path
 from vaebench.core.seeds import seed_of
 from vaebench.data.base import SPLITS, DataInfo
@@ -32,7 +32,6 @@ SPLIT_NAMES = {
     "testing": "test",
 }
 CELEBA_SPLITS = {"0": "train", "1": "validation", "2": "test"}  # in tables only: a folder "0" is a class
-SHOWN = 5  # names listed in a message before "and n more"
 
 
 class FolderConfig(SourceConfig):
@@ -199,7 +198,7 @@ class Folder(ImageSource):
         if splits and (others := [top for top in tops if top not in splits]):
             raise DataError(
                 f"'{self._base}' holds the split(s) {', '.join(splits)}, and beside them images that are in none: "
-                f"{_some(others)}.",
+                f"{some(others)}.",
                 "Move the others elsewhere; or, if these are classes, give them other names or list the images in a "
                 "table.",
             )
@@ -212,7 +211,7 @@ class Folder(ImageSource):
         stray = table.loc[table["label"].isna(), "path"].tolist()
         if stray and len(stray) < len(table):
             raise DataError(
-                f"{len(stray)} image(s) of '{self._base}' lie in no class folder while others do: {_some(stray)}.",
+                f"{len(stray)} image(s) of '{self._base}' lie in no class folder while others do: {some(stray)}.",
                 "Put every image into a class folder, or none.",
             )
         return table
@@ -235,11 +234,11 @@ class Folder(ImageSource):
         table = pd.DataFrame({"path": data[config.path_column].astype(str)})
         repeated = table.loc[table["path"].duplicated(), "path"].tolist()
         if repeated:
-            raise DataError(f"{file} names {len(repeated)} path(s) more than once: {_some(repeated)}.")
+            raise DataError(f"{file} names {len(repeated)} path(s) more than once: {some(repeated)}.")
         missing = [path for path in table["path"] if not (self._base / path).is_file()]
         if missing:
             raise DataError(
-                f"{file} names {len(missing)} file(s) that do not exist under '{self._base}': {_some(missing)}.",
+                f"{file} names {len(missing)} file(s) that do not exist under '{self._base}': {some(missing)}.",
                 "Set 'root' to the folder that the paths start from.",
             )
         special = {config.path_column, config.label_column, config.split_column}
@@ -296,11 +295,6 @@ def read_image(path: Path) -> Image.Image:
         raise DataError(reason) from error
 
 
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
-
-
 def _load_table(file: Path) -> pd.DataFrame:
     readers: dict[str, Any] = {
         ".csv": pd.read_csv,
@@ -330,7 +324,7 @@ def _binary(column: pd.Series, file: Path) -> np.ndarray:
         odd = column[~numbers.isin([0, 1, -1])].unique().tolist() or sorted(values)
         raise DataError(
             f"{file}: attribute column '{column.name}' is not binary (0/1 or -1/1): "
-            f"it holds {_some(list(map(repr, odd)))}.",
+            f"it holds {some(list(map(repr, odd)))}.",
             "List the columns that are attributes under 'attributes', or correct the values.",
         )
     return (numbers.to_numpy() > 0).astype(np.uint8)

@@ -24,12 +24,12 @@ import pyarrow.parquet as pq
 from PIL import Image, ImageOps
 from pydantic import Field
 
-from vaebench.core.errors import DataError, MissingPath, UnknownName, import_optional, suggest
+from vaebench.core.errors import DataError, MissingPath, UnknownName, import_optional, some, suggest
 from vaebench.core.files import file_states
 from vaebench.core.offline import offline
 from vaebench.core.seeds import seed_of
 from vaebench.data.base import SPLITS, DataInfo
-from vaebench.data.folder import SHOWN, SPLIT_NAMES, attribute_level
+from vaebench.data.folder import SPLIT_NAMES, attribute_level
 from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig
 from vaebench.vision.transforms import as_rgb, centre_crop_resize
 
@@ -134,10 +134,9 @@ class Hub(ImageSource):
             if value is None or value != value or (called and not 0 <= value < len(called))
         ]
         if wrong:
-            more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
             raise DataError(
-                f"'{self.config.root}', {split}: '{column}' names no class in row {', '.join(map(str, wrong[:SHOWN]))}"
-                f"{more} (such as {values[wrong[0]]!r}).",
+                f"'{self.config.root}', {split}: '{column}' names no class in row {some(wrong)} "
+                f"(such as {values[wrong[0]]!r}).",
                 "Remove those rows, or set label_column to a column that there is not, for images without labels.",
             )
         return [called[value] if called else str(value) for value in values]
@@ -307,10 +306,8 @@ def _by_split(folder: Path) -> dict[str, list[Path]]:
         found.setdefault(named[0] if named else "train", []).append(folder / file)
         configurations.add("/".join(takewhile(lambda name: not _split_in(name), above)) or ".")
     if unnamed:
-        more = f" and {len(unnamed) - SHOWN} more" if len(unnamed) > SHOWN else ""
         raise DataError(
-            f"'{folder}' holds {len(files)} Parquet files, and of these no split is named by "
-            f"{', '.join(unnamed[:SHOWN])}{more}.",
+            f"'{folder}' holds {len(files)} Parquet files, and of these no split is named by {some(unnamed)}.",
             "Call them train-..., validation-... and test-..., or put them into folders of these names.",
         )
     if len(configurations) > 1:

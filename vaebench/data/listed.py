@@ -12,14 +12,12 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from vaebench.core.errors import DataError, MissingPath
+from vaebench.core.errors import DataError, MissingPath, some
 from vaebench.core.seeds import numpy_generator
 from vaebench.data.base import SPLITS
 from vaebench.data.folder import read_image
 from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig
 from vaebench.vision.transforms import centre_crop_resize
-
-SHOWN = 5
 
 
 class ListedConfig(SourceConfig):
@@ -124,10 +122,8 @@ class ListedSource(ImageSource):
         base = self.config.root / self.images
         absent = [path for paths in self._paths.values() for path in paths if not (base / path).is_file()]
         if absent:
-            more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
             raise DataError(
-                f"The annotations name {len(absent)} image(s) that do not exist below '{base}': "
-                f"{', '.join(absent[:SHOWN])}{more}.",
+                f"The annotations name {len(absent)} image(s) that do not exist below '{base}': {some(absent)}.",
                 self.remedy,
             )
 

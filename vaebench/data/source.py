@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import PositiveInt
 
 from vaebench.core.config import Config, build, content_hash
-from vaebench.core.errors import ConfigError, DataError, UnknownName, suggest
+from vaebench.core.errors import ConfigError, DataError, UnknownName, some, suggest
 from vaebench.core.files import atomic_write, require_space
 from vaebench.core.plugins import is_reference
 from vaebench.core.progress import progress
@@ -203,10 +203,9 @@ def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int
     return info
 
 
-def unreadable_message(unreadable: list[str], shown: int = 5) -> str:
+def unreadable_message(unreadable: list[str]) -> str:
     """How many images cannot be read, and which, with the first few reasons."""
-    more = f" and {len(unreadable) - shown} more" if len(unreadable) > shown else ""
-    return f"{len(unreadable)} image(s) cannot be read: {'; '.join(unreadable[:shown])}{more}."
+    return f"{len(unreadable)} image(s) cannot be read: {some(unreadable, '; ')}."
 
 
 def _check_plans(name: str, plans: Mapping[str, Plan], info: DataInfo) -> None:

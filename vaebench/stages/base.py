@@ -174,9 +174,8 @@ def input_hash(role: str, reference: str) -> str:
     if role in NAMED_ROLES and not (path.exists() and means_path(reference)):
         about, name = load_tokenizer(reference).spec, reference.partition("?")[0]
         parts: dict[str, Any] = {"tokenizer": reference, "weights": about.checkpoint_hash}
-        if (
-            Path(name).expanduser().is_file()
-        ):  # a checkpoint with options, such as a file of statistics, whose content counts
+        # Options of a checkpoint may name a file, such as one of statistics, whose content counts.
+        if Path(name).expanduser().is_file():
             numbers = about.normalisation and (about.normalisation.shift, about.normalisation.scale)
             parts["spec"] = [about.f, about.d, numbers]
         identity = content_hash(parts)
