@@ -24,7 +24,7 @@ from vaebench.data.avatar_factors import (
     attributes_of,
     choose,
 )
-from vaebench.data.base import DataInfo, Factor
+from vaebench.data.base import SPLITS, DataInfo, Factor
 from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig
 
 # Nuisance variable -> lowest and highest value, uniform between them.
@@ -96,7 +96,7 @@ class Avatars(ImageSource):
 
     def plan(self) -> dict[str, Plan]:
         start = 0
-        for split in ("train", "validation", "test"):
+        for split in SPLITS:
             count = getattr(self.config, split)
             self._plans[split] = plan_samples(np.arange(start, start + count), self.config.seed)
             start += count

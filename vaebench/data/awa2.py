@@ -84,7 +84,7 @@ class AwA2(ListedSource):
         number = {name: index for index, name in enumerate(self._classes)}
         attributes = {name: matrix[index] for name, index in number.items()}
         parts = self._by_classes(images, attributes) if self.config.split == "classes" else self._by_images(images)
-        found = {}
+        found: dict[str, Listing] = {}
         for split in SPLITS:
             labels = np.array([number[path.split("/")[0]] for path in parts[split]], np.int64)
             found[split] = Listing(parts[split], labels, matrix[labels])

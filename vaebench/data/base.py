@@ -10,7 +10,8 @@ import numpy as np
 
 from vaebench.core.errors import DataError, UnknownName, suggest
 
-SPLITS = ("train", "validation", "test")
+SplitName = Literal["train", "validation", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)

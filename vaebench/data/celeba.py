@@ -73,7 +73,7 @@ class CelebA(ListedSource):
             persons = sorted({people[name] for name in partition})
         self._people = tuple(map(str, persons))
         number = {person: index for index, person in enumerate(persons)}
-        found = {}
+        found: dict[str, Listing] = {}
         for index, split in enumerate(SPLITS):
             paths = [name for name, part in partition.items() if part == index]
             labels = np.array([number[people[name]] for name in paths], np.int64) if persons else None

@@ -30,7 +30,7 @@ from scipy.io import loadmat
 
 from vaebench.core.errors import ConfigError, DataError, MissingPath
 from vaebench.core.seeds import numpy_generator
-from vaebench.data.base import DataInfo, Factor
+from vaebench.data.base import SPLITS, DataInfo, Factor
 from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig
 from vaebench.vision.transforms import centre_crop_resize
 
@@ -116,12 +116,13 @@ class FactorSet(ImageSource):
         if not self.config.root.exists():
             raise MissingPath(f"'{self.config.root}' does not exist.", self.remedy)
         total = int(np.prod(self.sizes()))
-        counts = {name: getattr(self.config, name) for name in ("train", "validation", "test")}
+        counts = {name: getattr(self.config, name) for name in SPLITS}
         if sum(counts.values()) > total:
             raise ConfigError(
                 f"{sum(counts.values())} images are asked for, {self.name} has {total}.", "Ask for fewer."
             )
-        order, start, plans = numpy_generator(self.config.seed, self.name).permutation(total), 0, {}
+        order, start = numpy_generator(self.config.seed, self.name).permutation(total), 0
+        plans: dict[str, Plan] = {}
         for split, count in counts.items():
             if count:
                 plans[split] = self._plan_of(np.sort(order[start : start + count]))

@@ -120,7 +120,7 @@ class Folder(ImageSource):
             table = table[~table["path"].isin(self._find_unreadable(table["path"].tolist()))]
             if table.empty:
                 raise DataError(f"No image of '{self.config.table or self.config.root}' can be read.")
-        lacking = set(SPLITS) - set(table["split"])
+        lacking = set[str](SPLITS) - set(table["split"])
         table["split"] = [
             self._share(path, lacking) if split in (None, "train") else split
             for path, split in zip(table["path"], table["split"], strict=True)
@@ -131,7 +131,7 @@ class Folder(ImageSource):
             labels = [_class_name(label) for label in table["label"]] if self._classes else None
             values = np.stack([self._values[path] for path in table["path"]])
             self._level = attribute_level(labels, values, str(self.config.table))
-        plans = {}
+        plans: dict[str, Plan] = {}
         for split in SPLITS:
             rows = table[table["split"] == split].sort_values("path")
             if len(rows):

@@ -158,7 +158,7 @@ def open_data(path: Path | str) -> HDF5Dataset:
             raise DataError(f"{path} was not finished.", remedy)
         try:
             info = DataInfo.from_json(attrs["info"])
-            splits = {name: HDF5Split(path, name, file[name]) for name in SPLITS if name in file}
+            splits: dict[str, HDF5Split] = {name: HDF5Split(path, name, file[name]) for name in SPLITS if name in file}
         except (KeyError, OSError) as error:
             raise DataError(f"{path} is damaged: {error}.", remedy) from error
     return HDF5Dataset(path, info, splits)

@@ -28,7 +28,7 @@ from vaebench.core.errors import DataError, MissingPath, UnknownName, import_opt
 from vaebench.core.files import file_states
 from vaebench.core.offline import offline
 from vaebench.core.seeds import seed_of
-from vaebench.data.base import SPLITS, DataInfo
+from vaebench.data.base import SPLITS, DataInfo, SplitName
 from vaebench.data.folder import SPLIT_NAMES, attribute_level
 from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig
 from vaebench.vision.transforms import as_rgb, centre_crop_resize
@@ -98,7 +98,9 @@ class Hub(ImageSource):
         rows = self._with_missing_splits({split: np.arange(table.n) for split, table in tables.items()})
         labelled = all(self.config.label_column in table.columns for table in tables.values())
         labels = {split: self._labels(split, table) for split, table in tables.items()} if labelled else {}
-        plans, start, named = {}, 0, {}
+        plans: dict[str, Plan] = {}
+        named: dict[SplitName, list[str]] = {}
+        start = 0
         for split in SPLITS:
             if split not in rows or not len(rows[split]):
                 continue

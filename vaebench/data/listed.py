@@ -71,7 +71,7 @@ class ListedSource(ImageSource):
         """What the data will hold by their publication, for estimates before they are there: images of each split, and
         ``classes`` and ``attributes`` where there are any. Empty where the publication does not say."""
         parts = cls._published_parts(config)
-        wanted = {split: getattr(config, split) for split in SPLITS}
+        wanted: dict[str, int] = {split: getattr(config, split) for split in SPLITS}
         return {name: min(count, wanted.get(name) or count) for name, count in parts.items()}
 
     @classmethod

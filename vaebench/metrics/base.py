@@ -17,13 +17,11 @@ from vaebench.core.config import build as validated
 from vaebench.core.errors import NumericalError
 from vaebench.core.scores import Score
 from vaebench.core.seeds import numpy_generator
-from vaebench.data.base import DataInfo
+from vaebench.data.base import DataInfo, SplitName
 from vaebench.metrics.intervals import bootstrap_mean
 
 BLOCK_BYTES = 64 * 2**20
 Rows = Callable[[np.ndarray], np.ndarray]
-SplitName = Literal["train", "validation", "test"]
-SPLITS: tuple[SplitName, ...] = ("train", "validation", "test")
 
 # What a metric may need -> how a reader is told that it is missing.
 NEEDS = {

@@ -11,6 +11,7 @@ from vaebench.core.config import Config
 from vaebench.core.errors import LatentFileError
 from vaebench.core.scores import Score
 from vaebench.data import open_data
+from vaebench.data.base import SPLITS, SplitName
 from vaebench.latents import extract_latents, verify
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
 from vaebench.tokenizers import load_tokenizer
@@ -19,7 +20,7 @@ from vaebench.tokenizers import load_tokenizer
 class ExtractConfig(Config):
     """How latents are extracted and stored."""
 
-    splits: tuple[str, ...] = ("train", "validation", "test")
+    splits: tuple[SplitName, ...] = SPLITS
     flip: Literal["none", "both"] = "none"
     dtype: Literal["float16", "float32"] = "float32"
     batch_size: int = Field(64, gt=0)

@@ -15,6 +15,7 @@ from vaebench.core.config import Config, build
 from vaebench.core.files import require_space, sha256_once, write_json
 from vaebench.core.scores import Score
 from vaebench.data import open_data
+from vaebench.data.base import SplitName
 from vaebench.stages.arrays import create_dataset, load_array, map_dataset
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
 from vaebench.vision import NETWORKS, extract, load_network
@@ -64,7 +65,7 @@ class FeaturesConfig(Config):
     """Which teacher, on which split."""
 
     network: NetworkConfig = NetworkConfig(name="efficientnet-lite0")
-    split: str = "train"
+    split: SplitName = "train"
     batch_size: int = Field(64, gt=0)
 
 

@@ -13,6 +13,7 @@ from vaebench.core.files import write_json
 from vaebench.core.progress import progress
 from vaebench.core.scores import Score
 from vaebench.core.seeds import numpy_generator
+from vaebench.data.base import SPLITS
 from vaebench.latents import LatentFile, require_match
 from vaebench.metrics.probing.probe import ProbeConfig, probe
 from vaebench.metrics.probing.report import scores
@@ -44,7 +45,7 @@ class ProbeStage(Stage[ProbeStageConfig]):
 
     def run(self, config: ProbeStageConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         latents = require_kind(inputs["latents"], ["extract"], "latents")
-        files = {name: LatentFile(latents / f"{name}.h5") for name in ("train", "validation", "test")}
+        files = {name: LatentFile(latents / f"{name}.h5") for name in SPLITS}
         data = files["train"].data
         for name, file in files.items():
             require_match(files["train"], file)

@@ -17,7 +17,7 @@ from vaebench.core.files import write_json
 from vaebench.core.progress import progress
 from vaebench.core.scores import Score
 from vaebench.data import open_data
-from vaebench.data.base import ImageDataset, ImageSplit
+from vaebench.data.base import SPLITS, ImageDataset, ImageSplit
 from vaebench.latents import LatentFile, require_match
 from vaebench.latents.memory import available_memory
 from vaebench.metrics import METRICS
@@ -29,7 +29,6 @@ from vaebench.tokenizers.base import Tokenizer
 from vaebench.vision import extract, load_network
 from vaebench.vision.transforms import to_signed
 
-SPLITS = ("train", "validation", "test")
 # Latents of a split that are larger stay on the disk and are read in blocks, however much memory there is.
 LOADED_BYTES = 2 * 2**30
 

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from vaebench.core.config import build, content_hash
 from vaebench.core.errors import ConfigError, VaebenchError
+from vaebench.data.base import SPLITS
 from vaebench.stages.base import completed
 from vaebench.stages.features import FeaturesConfig, NetworkConfig
 from vaebench.stages.reference import ReferenceConfig
@@ -34,7 +35,6 @@ from vaebench.tokenizers.autoencoder import AutoencoderConfig, resolve_preset
 from vaebench.tokenizers.base import Tokenizer, TrainableTokenizer
 from vaebench.tokenizers.method import FittedMethod, TeacherSpec
 
-SPLITS = ("train", "validation", "test")
 # Of data whose classes and attributes are not known before they are drawn.
 CLASSES, ATTRIBUTES = 10, 40
 

@@ -264,8 +264,9 @@ def add_evaluation(graph: Graph, spec: StudySpec, entry: TokenizerEntry, seed: i
         graph.add(f"score-{own_tag}", "score", spec.score, needs, given, **own)
     source = {"needs": {"latents": latents}}
     for backbone in ("", *entry.backbones):
-        own_sit = merged(entry.sit, spec.backbones.get(backbone, {}))
-        sweep = spec.sweep_of(entry)
+        settings = spec.backbones.get(backbone, {})
+        own_sit = merged(entry.sit, {key: value for key, value in settings.items() if key != "generate"})
+        sweep = spec.sweep_of(entry, backbone)
         add_generation(graph, spec, entry.name, seed, source, tokenizer, reconstruct, own_sit, sweep, backbone)
     if spec.gallery is not None and entry.gallery and seed == spec.seeds_of(entry)[0]:
         _add_gallery(graph, spec.gallery, entry.name, seed, latents, tokenizer)

@@ -92,7 +92,8 @@ class StudySpec(Config):
         probe_data: other data sets on which tokenizers are probed, by name, each with settings as in ``data``. Default:
             the study's own data.
         score: settings of the latent scores; null computes none of them, {} all that the inputs allow.
-        backbones: further networks by name, with settings that replace those of ``sit``; for entries that ask for them.
+        backbones: further networks by name, with settings that replace those of ``sit`` and, under ``generate``, those
+            of the sweep; for entries that ask for them.
         generate: the sweep of generation budgets.
         gallery: settings of what is there to be looked at: traversals, a map of latents, and (under ``nearest``) the
             training images nearest to samples. Of the first seed; null for none.
@@ -157,14 +158,16 @@ class StudySpec(Config):
         """The training seeds of a tokenizer."""
         return self.seeds if entry.seeds is None else entry.seeds
 
-    def sweep_of(self, entry: TokenizerEntry) -> GenerateSweep:
-        """The generation budgets of a tokenizer.
+    def sweep_of(self, entry: TokenizerEntry, backbone: str = "") -> GenerateSweep:
+        """The generation budgets of a tokenizer, with the study's own network or a further one.
 
         Raises:
             ConfigError: its settings are none of a sweep.
         """
         sweep = merged(self.generate.model_dump(), entry.generate)
-        return build(GenerateSweep, sweep, f"generate of tokenizer '{entry.name}'")
+        sweep = merged(sweep, self.backbones.get(backbone, {}).get("generate", {}))
+        where = f"tokenizer '{entry.name}'" + (f" with backbone '{backbone}'" if backbone else "")
+        return build(GenerateSweep, sweep, f"generate of {where}")
 
 
 def load_study(reference: str | Path, overrides: tuple[str, ...] | list[str] = ()) -> StudySpec:

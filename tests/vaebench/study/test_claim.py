@@ -43,14 +43,14 @@ def test_the_small_version_runs_to_a_report(tmp_path):
 def test_other_budgets_are_of_the_same_tokenizers_and_latents():
     first, other = build_graph(load_study("avatars-claim")), build_graph(load_study("budgets-claim"))
     same = [node for node in other.nodes.values() if node.kind not in {"sit", "generate"}]
-    assert sum(node.kind == "extract" for node in same) >= 8
+    assert sum(node.kind == "extract" for node in same) == 7
     assert {node.hash for node in same} <= {node.hash for node in first.nodes.values()}
     generated = [node.config for node in other.nodes.values() if node.kind == "generate"]
-    assert {(one.variant, one.cfg) for one in generated} == {(v, c) for v in ("", "lightning") for c in (1.0, 2.0)}
+    assert {(one.variant, one.cfg) for one in generated} == {("", 1.0), ("", 2.0), ("lightning", 1.0)}
     short, long = (
         {node.config.training.steps for node in graph.nodes.values() if node.kind == "sit"} for graph in (first, other)
     )
-    assert min(long) >= 3 * max(short)
+    assert min(long) >= 2 * max(short)
 
 
 def test_the_second_data_set_has_twelve_of_the_same_tokenizers_trained_alike():

@@ -45,6 +45,8 @@ def test_a_fine_tuned_tokenizer_starts_from_the_one_of_its_seed(smoke_file):
     ("sit.stepz=3", ConfigError, "stepz"),
     ("data.name=avatar", UnknownName, "Did you mean 'avatars'"),
     ("data.options.image_sise=3", ConfigError, "Did you mean 'image_size'"),
+    ("features.split=tset", ConfigError, "should be 'train', 'validation' or 'test', got 'tset'"),
+    ("extract.splits=[train,tset]", ConfigError, "should be 'train', 'validation' or 'test', got 'tset'"),
 ])  # fmt: skip
 def test_mistakes_are_found_before_anything_runs(smoke_file, override, error, message):
     with pytest.raises(error, match=message):
@@ -145,6 +147,16 @@ def test_a_tokenizer_can_have_more_seeds_budgets_and_backbones_than_the_others(s
     assert {(node.config.seed, node.config.cfg, node.config.variant) for node in made} == {
         (seed, cfg, variant) for seed in (0, 1) for cfg in (1.0, 2.0) for variant in ("", "lightning")
     }
+
+
+def test_a_backbone_can_have_budgets_of_its_own(smoke_file):
+    lightning = "backbones={lightning: {preset: lightning-nano, generate: {cfg: [1]}}}"
+    own = ("generate: {cfg: [1, 2]}", "backbones: [lightning]")
+    nodes = graph(smoke_file, lightning, entries(*own)).nodes
+    made = [node for node in nodes.values() if node.tokenizer == "second" and node.kind == "generate"]
+    assert {(node.config.variant, node.config.cfg) for node in made} == {("", 1.0), ("", 2.0), ("lightning", 1.0)}
+    with pytest.raises(ConfigError, match=r"'second' with backbone 'lightning'.*Did you mean 'cfg'"):
+        graph(smoke_file, lightning.replace("cfg", "cgf"), entries(*own))
 
 
 @pytest.mark.parametrize(("lines", "message"), [

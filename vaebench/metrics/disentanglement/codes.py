@@ -17,7 +17,8 @@ import numpy as np
 from scipy.sparse.linalg import eigsh
 
 from vaebench.core.errors import DataError, NumericalError, TooFewSamples
-from vaebench.metrics.base import SPLITS, MetricInputs, SplitName
+from vaebench.data.base import SPLITS, SplitName
+from vaebench.metrics.base import MetricInputs
 from vaebench.metrics.fidelity.statistics import RunningStatistics
 
 Vectorisation = Literal["pooled", "flattened", "pca", "position"]

@@ -10,7 +10,8 @@ from pydantic import Field
 
 from vaebench.core.scores import Score
 from vaebench.core.seeds import numpy_generator
-from vaebench.metrics.base import SPLITS, Metric, MetricInputs, SplitName
+from vaebench.data.base import SPLITS, SplitName
+from vaebench.metrics.base import Metric, MetricInputs
 from vaebench.metrics.probing.features import Vectorisation
 from vaebench.metrics.probing.probe import ProbeConfig, ProbeResult, probe
 from vaebench.metrics.readability.vectors import LATENTS, ReadabilityConfig, device_of, usable

@@ -20,7 +20,8 @@ from scipy.stats import t as student
 from vaebench.core.config import Config
 from vaebench.core.errors import DataError, NumericalError, TooFewSamples
 from vaebench.core.scores import Score
-from vaebench.metrics.base import SPLITS, Metric, MetricInputs, SplitName
+from vaebench.data.base import SPLITS, SplitName
+from vaebench.metrics.base import Metric, MetricInputs
 from vaebench.metrics.disentanglement.information import jackknife_error
 from vaebench.metrics.probing.features import Vectorisation, fit_features
 from vaebench.metrics.probing.logistic import fit_logistic

@@ -13,7 +13,8 @@ from pydantic import Field
 from vaebench.core.config import Config
 from vaebench.core.errors import TooFewSamples
 from vaebench.core.scores import Score
-from vaebench.metrics.base import SPLITS, Metric, MetricInputs, SplitName
+from vaebench.data.base import SPLITS, SplitName
+from vaebench.metrics.base import Metric, MetricInputs
 from vaebench.metrics.diffusability.spatial import area_means
 from vaebench.metrics.separability.neighbours import nearest_neighbours
 from vaebench.metrics.separability.softmax import fit_softmax, log_loss
