@@ -1,4 +1,4 @@
-"""Writes docs/reference/ from the code: commands, Python functions and contracts, and everything that is registered.
+"""Writes docs/reference/ from the code: commands, Python functions and contracts, settings, and all that is registered.
 
 Run `python docs/make_reference.py` after a change; a test fails while the pages are stale.
 """
@@ -210,6 +210,53 @@ def networks() -> str:
     return "\n".join([*parts, "", *_settings(SamplerConfig)])
 
 
+def studies() -> str:
+    """The study file, and the settings of everything in it."""
+    from vaebench.generation.training import RepaConfig, SiTTrainingConfig
+    from vaebench.metrics.probing.probe import ProbeConfig
+    from vaebench.stages import STAGES
+    from vaebench.stages.features import NetworkConfig
+    from vaebench.study.spec import GenerateSweep, StudySpec, TokenizerEntry
+    from vaebench.tokenizers.architecture import AutoencoderConfig
+    from vaebench.training.loop import LoopConfig
+    from vaebench.training.tokenizer_training import GanConfig, TokenizerTrainingConfig
+
+    stages = {name: STAGES.get(name).Config for name in STAGES.names()}
+    sections: dict[str, tuple[type[BaseModel], ...]] = {
+        "The file": (StudySpec,),
+        "tokenizers, each entry": (TokenizerEntry,),
+        "data": (stages["data"],),
+        "features, and each of teachers": (stages["features"], NetworkConfig),
+        "reference": (stages["reference"],),
+        "network": (AutoencoderConfig,),
+        "training": (TokenizerTrainingConfig, LoopConfig, GanConfig),
+        "extract": (stages["extract"],),
+        "reconstruct": (stages["reconstruct"],),
+        "probe": (stages["probe"], ProbeConfig),
+        "score": (stages["score"],),
+        "sit, and each of backbones": (SiTTrainingConfig, RepaConfig),
+        "generate": (GenerateSweep,),
+        "generate.settings": (stages["generate"],),
+        "gallery": (stages["gallery"],),
+        "gallery.nearest": (stages["nearest"],),
+    }
+    parts = [
+        "# Study files and their settings",
+        "",
+        "What a study file may say, section by section ([how to write one](../how-to/studies.md)). Single commands",
+        "take the same settings with `-o`: of training by their name (`-o steps=1000`), of others by their section. What",
+        "`options` may say of a method, a data set, a network or a score stands on the other pages of this reference.",
+        "",
+    ]
+    for name, configs in sections.items():
+        parts += [f"## {name}", ""]
+        for config in configs:
+            parts += [f"### {config.__name__}", ""] if len(configs) > 1 else []
+            # The tables of those that extend the loop's hold its settings too.
+            parts += ["```text", inspect.getdoc(config) or "", "```", ""] if config is LoopConfig else _settings(config)
+    return "\n".join(parts)
+
+
 def _summary(found: Any) -> str:
     return getattr(found, "summary", "") or (inspect.getdoc(found) or "").partition("\n")[0]
 
@@ -226,12 +273,18 @@ def _settings(config: type[BaseModel]) -> list[str]:
 
 
 def _fields(config: type[BaseModel]) -> list[str]:
-    rows = ["| setting | type | default |", "|---|---|---|"]
+    described = any(field.description for field in config.model_fields.values())
+    rows = (
+        ["| setting | type | default | |", "|---|---|---|---|"]
+        if described
+        else ["| setting | type | default |", "|---|---|---|"]
+    )
     for name, field in config.model_fields.items():
         default = (
             "required" if field.default is PydanticUndefined and field.default_factory is None else f"`{_plain(field)}`"
         )
-        rows.append(f"| `{name}` | {_cell(_type(field.annotation))} | {_cell(default)} |")
+        about = f" {_cell(field.description or '')} |" if described else ""
+        rows.append(f"| `{name}` | {_cell(_type(field.annotation))} | {_cell(default)} |{about}")
     return rows
 
 
@@ -246,6 +299,8 @@ def _type(annotation: Any) -> str:
 
 def _plain(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
+    if isinstance(value, tuple) and value and all(isinstance(part, BaseModel) for part in value):
+        return str([part.model_dump(mode="json", exclude_defaults=True) for part in value])
     return str(value.model_dump(mode="json")) if isinstance(value, BaseModel) else repr(value)
 
 
@@ -268,6 +323,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "metrics.md": metrics,
     "data.md": data,
     "networks.md": networks,
+    "studies.md": studies,
 }
 
 

@@ -17,7 +17,7 @@ VERSIONS = {
     "probe": 1,
     "score": 1,
     "sit": 1,
-    "generate": 1,
+    "generate": 2,
     "gallery": 1,
     "nearest": 1,
 }

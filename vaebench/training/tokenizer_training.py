@@ -181,7 +181,7 @@ class _TokenizerTraining:
         self.data = images
         self.features = features if method.needs_teacher else None
         if method.needs_teacher and (features is None or teacher is None):
-            raise ConfigError(f"{method.name} needs a teacher's features.", "Choose one with --teacher.")
+            raise ConfigError(f"{method.name} needs a teacher's features.", "Choose one by features.network.name.")
         if config.flip and self.features is not None:
             raise ConfigError(f"flip=true does not go with {method.name}, whose teacher saw unmirrored images.")
         if len(images) == 0:

@@ -98,7 +98,10 @@ class Study:
         """Tokenizers of which everything is done, in the study's order."""
         rows = self.runs[self._of(self.runs, REAL, self.leading)]
         draws = rows.groupby(["label", "seed"]).size().groupby("label").min()
-        done = set(draws.index[draws == draws.max()]) & set(self.cells("effective_rank").index)
+        done = set(draws.index[draws == draws.max()])
+        scored = self.comparison["metric"] == "effective_rank"
+        if scored.any():  # else this study leaves latent scores to another
+            done &= set(self.comparison.loc[scored, "label"])
         return [label for label in self.families if label in done]
 
     @cached_property
