@@ -244,7 +244,7 @@ def studies() -> str:
         "# Study files and their settings",
         "",
         "What a study file may say, section by section ([how to write one](../how-to/studies.md)). Single commands",
-        "take the same settings with `-o`: of training by their name (`-o steps=1000`), of others by their section. What",
+        "take the same settings with `-o`: of training by their name (`-o steps=1000`), of others by section. What",
         "`options` may say of a method, a data set, a network or a score stands on the other pages of this reference.",
         "",
     ]
