@@ -4,7 +4,8 @@ Each cuts the image into f x f patches and describes a patch by d numbers, a lin
 transpose as decoder. There is no posterior: std = 0.
 
     pixels             all 3 f^2 values of the patch, without loss
-    dct                the d lowest frequencies of the patch's DCT-II in Y, Cb and Cr
+    dct                the d lowest frequencies of the patch's DCT-II along three orthonormal colour axes: grey, and a
+                       blue and a red one across it
     random-projection  d random orthonormal directions
     pca-patches        the d leading principal components of patches of the training images: the best linear map
     random             a convolutional encoder and decoder with random weights
@@ -102,6 +103,8 @@ class PatchTokenizer(Tokenizer):
 
 
 def _check(f: int, d: int) -> None:
+    if not (isinstance(f, int) and isinstance(d, int)):
+        raise ConfigError(f"f and d are whole numbers, not {f!r} and {d!r}.")
     if f < 1 or not 1 <= d <= 3 * f**2:
         raise ConfigError(f"Patches of {f} x {f} have between 1 and {3 * f**2} numbers, not {d}.")
 

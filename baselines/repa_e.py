@@ -47,7 +47,7 @@ from vaebench.core.errors import ConfigError, MismatchError
 from vaebench.core.seeds import sample_normal, sample_uniform
 from vaebench.generation.interpolants import INTERPOLANTS
 from vaebench.generation.repa import Projector, alignment_loss, features_as_tokens
-from vaebench.generation.sit import PRESETS, SiT, SiTConfig, drop_labels, sit_config
+from vaebench.generation.sit import PRESETS, Overrides, SiT, SiTConfig, drop_labels, sit_config
 from vaebench.tokenizers.base import LatentNormalisation
 from vaebench.tokenizers.method import Method, Objective, ObjectiveOutput, StepInputs, TeacherSpec, require_teacher
 from vaebench.training.batch_norm import LatentBatchNorm
@@ -78,7 +78,7 @@ class REPAEConfig(Config):
     tokenizer_weight: float = Field(default=1.5, ge=0)
     sit_weight: float = Field(default=0.5, ge=0)
     sit: str = "nano"
-    network: dict[str, int | bool | str] = {}
+    network: Overrides = {}
     block: int | None = Field(default=None, ge=1)
     hidden: int = Field(default=2048, gt=0)
     num_classes: int = Field(default=1000, gt=0)
@@ -176,8 +176,6 @@ class REPAE(Method):
     ) -> REPAEObjective:
         config = self.config
         teacher = require_teacher(teacher, "REPA-E")
-        if "tap" in config.network:
-            raise ConfigError("network.tap is set by block.", "Set block.")
         known = config.initial_statistics
         if known is not None and len(known.shift) != latent_channels:
             raise ConfigError(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
+
+from vaebench.generation.sit import sincos_positions
 
 HEAD_WIDTH = 64
 
@@ -39,7 +40,7 @@ class Mapper(nn.Module):
         super().__init__()
         self.grid = (latent_grid[0] // patch_size, latent_grid[1] // patch_size)
         self.embedding = nn.Conv2d(latent_channels, width, kernel_size=patch_size, stride=patch_size)
-        self.register_buffer("positions", sincos_positions(self.grid, width), persistent=False)
+        self.register_buffer("positions", sincos_positions(width, self.grid), persistent=False)
         self.layers = nn.ModuleList(
             nn.TransformerEncoderLayer(
                 width,
@@ -70,15 +71,6 @@ class Mapper(nn.Module):
 def default_width(teacher_channels: int) -> int:
     """The teacher's channels, rounded up to whole heads of 64: 768 for a ViT-B (12 heads), 1024 for a ViT-L (16)."""
     return -(-teacher_channels // HEAD_WIDTH) * HEAD_WIDTH
-
-
-def sincos_positions(grid: tuple[int, int], width: int) -> Tensor:
-    """Fixed 2-D positions, hw x width in row-major order: a quarter of the channels each for sin and cos of the column
-    and of the row, at frequencies 10000^(-k / (width / 4))."""
-    frequency = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    rows, columns = torch.meshgrid(*(torch.arange(n, dtype=torch.float64) for n in grid), indexing="ij")
-    angles = [place.reshape(-1, 1) * frequency for place in (columns, rows)]
-    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1).float()
 
 
 def _initialise(module: nn.Module) -> None:

@@ -89,6 +89,8 @@ def test_seeds_and_options_make_the_tokenizer():
         load_tokenizer("dct?f")
     with pytest.raises(ConfigError, match="unexpected keyword"):
         load_tokenizer("dct?g=4")
+    with pytest.raises(ConfigError, match="whole numbers, not 'x' and 32"):
+        load_tokenizer("dct?f=x")
     with pytest.raises(ConfigError, match="between 1 and 48"):
         load_tokenizer("dct?f=4&d=99")
     with pytest.raises(DataError, match="decodes latents"):

@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 from torch.nn import functional
 
+import vaebench
 from baselines import rae
 from baselines.rae import RAE, ConvDecoder, RAETokenizer, ViTDecoder
 from vaebench.core.errors import ConfigError, DataError, MismatchError, MissingPath, UnknownName
@@ -190,6 +191,17 @@ def test_bad_settings_say_why(bench, tmp_path):
         build().encode(smooth_images(1, 64))
     with pytest.raises(DataError, match="N x 1280 x 4 x 4"):
         build().decode(torch.zeros(1, 1280, 2, 2))
+
+
+def test_a_method_that_could_not_load_what_it_trains_is_refused_before(tmp_path):
+    build(VIT).save(tmp_path / "rae")
+    data = {"image_size": 32, "train": 8, "validation": 4, "test": 4}
+    training = {"steps": 1, "batch_size": 4, "tensorboard": False}
+    with pytest.raises(ConfigError, match=r"'eq-vae' saves .*'rae-efficientnet-lite0' is a RAETokenizer"):
+        vaebench.train(
+            "eq-vae", "avatars", tmp_path / "out", init=tmp_path / "rae", data_options=data, training=training,
+            context=vaebench.Context(device="cpu"),
+        )  # fmt: skip
 
 
 def test_another_tokenizer_as_start_is_refused(make_inputs):

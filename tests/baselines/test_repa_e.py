@@ -185,7 +185,7 @@ def test_bad_settings_say_why(teacher, make_inputs, bench, tmp_path):
         objective(teacher, sit="nanno")
     with pytest.raises(ConfigError, match="beyond the last"):
         objective(teacher, block=9)
-    with pytest.raises(ConfigError, match="set by block"):
+    with pytest.raises(ConfigError, match="'tap' follows from the block"):
         objective(teacher, network={"tap": 2})
     with pytest.raises(ConfigError, match="does not divide"):
         objective(teacher, network={"patch": 3})

@@ -10,7 +10,6 @@ from baselines.va_vae import (
 )
 from vaebench.core.errors import ConfigError
 from vaebench.tokenizers.autoencoder import build_autoencoder
-from vaebench.tokenizers.base import Posterior
 from vaebench.tokenizers.check import smooth_images
 from vaebench.tokenizers.features import resample_features
 from vaebench.tokenizers.method import StepInputs, TeacherSpec
@@ -71,10 +70,12 @@ def test_patch_similarities_have_unit_diagonals() -> None:
 def step(features: torch.Tensor) -> StepInputs:
     tokenizer = build_autoencoder("nano", torch.Generator().manual_seed(0))
     images = smooth_images(3, 32)
-    mean, std, latents, reconstruction = tokenizer.network(images, random(3, 8, 4, 4, seed=5))
+    posterior = tokenizer.network.encode(images)
+    latents = posterior.sample(random(3, 8, 4, 4, seed=5))
+    reconstruction = tokenizer.network.decode(latents)
     return StepInputs(
         images=images,
-        posterior=Posterior(mean, std),
+        posterior=posterior,
         latents=latents,
         reconstruction=reconstruction,
         features=features,

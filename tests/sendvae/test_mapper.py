@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from sendvae.mapper import Mapper, default_width, sincos_positions
+from sendvae.mapper import Mapper, default_width
 
 
 def make(depth: int = 1, patch_size: int = 1, projector_layers: int = 3) -> Mapper:
@@ -69,13 +69,13 @@ def test_forward_against_plain_mathematics() -> None:
 
 
 def test_positions_against_a_loop() -> None:
-    positions = sincos_positions((2, 3), 8).numpy()
-    for row in range(2):
-        for column in range(3):
-            frequencies = [1.0, 10000.0**-0.5]
+    positions = make().positions.numpy()
+    frequencies = [10000.0 ** (-k / 8) for k in range(8)]
+    for row in range(4):
+        for column in range(6):
             expected = [wave(place * w) for place in (column, row) for wave in (np.sin, np.cos) for w in frequencies]
-            np.testing.assert_allclose(positions[row * 3 + column], expected, atol=1e-6)
-    assert len(np.unique(positions.round(5), axis=0)) == 6
+            np.testing.assert_allclose(positions[row * 6 + column], expected, atol=1e-6)
+    assert len(np.unique(positions.round(5), axis=0)) == 24
 
 
 def test_default_width_gives_the_papers_heads() -> None:

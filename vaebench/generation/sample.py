@@ -41,7 +41,8 @@ class SamplerConfig(Config):
             evaluation runs the network on two inputs and counts once.
         cfg, cfg_interval, cfg_channels: scale, interval and channels of guidance, see `guided_velocity`.
         shift: moves the times of the fixed-step ODE samplers, see `time_grid`.
-        diffusion, diffusion_norm, last_step, last_step_size: of the SDE, see `euler_maruyama`.
+        diffusion, diffusion_norm, last_step, last_step_size: of the SDE, see `euler_maruyama`. Without a last step its
+            noisy steps end at t = 1.
         atol, rtol: of dopri5.
         float64_state: accumulate the state in double precision, as REPA does; the network runs in single.
         mixed_precision: run the network under bf16 or fp16 autocasting; state, guidance and decoder stay as they are.
@@ -86,6 +87,13 @@ class SamplerConfig(Config):
         if not 0 <= self.cfg_interval[0] <= self.cfg_interval[1] <= 1:
             raise ValueError(f"cfg_interval {self.cfg_interval} must be low <= high within [0, 1]")
         return self
+
+    @property
+    def sde_times(self) -> list[float]:
+        """Times between which sde takes its noisy steps: up to the last step, or to t = 1 where there is none."""
+        if self.last_step == "none":
+            return time_grid(self.nfe)
+        return time_grid(self.nfe - 1, end=1 - self.last_step_size)
 
     def resolved(self) -> "SamplerConfig":
         """With the settings of a sampler from outside, and the hash of its code, filled in.
@@ -201,12 +209,10 @@ def _solve(sit: TrainedSiT, ids: np.ndarray, labels: Tensor, config: SamplerConf
     if config.method not in SHIPPED:
         problem = Problem(velocity, x, config.nfe, sit.interpolant, lambda step: noise("diffusion noise", step))
         return _outside(config).solve(problem)
-    last = config.last_step != "none"
-    times = time_grid(config.nfe - last, end=1 - config.last_step_size)
     return euler_maruyama(
         velocity,
         x,
-        times,
+        config.sde_times,
         sit.interpolant,
         lambda step: noise("diffusion noise", step),
         config.diffusion,

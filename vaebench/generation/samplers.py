@@ -102,7 +102,8 @@ def dopri5(
 ) -> Solution:
     """Dormand-Prince 5(4) with adaptive steps, through torchdiffeq (extra "ode").
 
-    The step adapts to the whole batch, so a sample depends, within the tolerance, on its batch.
+    The step adapts to the whole batch, so a sample depends, within the tolerance, on its batch. The last step lands on
+    ``end``; no evaluation lies beyond it, where a velocity need not be defined and guidance may be off.
 
     Raises:
         MissingDependency: torchdiffeq is not installed.
@@ -113,10 +114,11 @@ def dopri5(
     def counted(t: Tensor, state: Tensor) -> Tensor:
         nonlocal count
         count += 1
-        return velocity(state, float(t))
+        # The evaluation from which the solver guesses its first step may lie anywhere.
+        return velocity(state, min(float(t), end))
 
     times = torch.tensor([start, end], dtype=torch.float64, device=x.device)
-    path = torchdiffeq.odeint(counted, x, times, method="dopri5", atol=atol, rtol=rtol)
+    path = torchdiffeq.odeint(counted, x, times, method="dopri5", atol=atol, rtol=rtol, options={"step_t": times[1:]})
     return Solution(path[-1], count)
 
 

@@ -11,11 +11,11 @@ between the products is fused (`vaebench.generation.fused`).
 
 import math
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from torch import Tensor, nn
 
 from vaebench.core.config import Config, build
@@ -104,6 +104,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         for patch in (1, 2)
     },
 }
+
+
+# What nobody chooses of a SiT's shape, and what decides it.
+_DECIDED = {
+    "in_channels": "the latents",
+    "grid": "the latents",
+    "num_classes": "the number of classes",
+    "tap": "the block that REPA aligns",
+}
+
+
+def _chosen(overrides: dict[str, int | bool | str]) -> dict[str, int | bool | str]:
+    for name, what in _DECIDED.items():
+        if name in overrides:
+            raise ValueError(f"'{name}' follows from {what} and cannot be replaced")
+    return overrides
+
+
+Overrides = Annotated[dict[str, int | bool | str], AfterValidator(_chosen)]
+"""Values of `SiTConfig` that a configuration may put in place of a preset's."""
 
 
 def sit_config(preset: str, in_channels: int, grid: tuple[int, int], num_classes: int, **overrides: Any) -> SiTConfig:

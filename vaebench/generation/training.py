@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from vaebench.core.seeds import batch_indices, numpy_generator, sample_normal, t
 from vaebench.generation.checkpoint import SiTCard, TrainedSiT, write_card
 from vaebench.generation.interpolants import INTERPOLANTS, InterpolantName
 from vaebench.generation.repa import Projector, alignment_loss, features_as_tokens
-from vaebench.generation.sit import SiT, drop_labels, sit_config
+from vaebench.generation.sit import Overrides, SiT, SiTConfig, drop_labels, sit_config
 from vaebench.tokenizers.base import LatentNormalisation, Posterior, TokenizerSpec
 from vaebench.training.loop import LoopConfig, run_loop
 from vaebench.training.prefetch import Prefetch
@@ -54,7 +54,10 @@ class RepaConfig(Config):
 
 
 class SiTTrainingConfig(LoopConfig):
-    """Settings of SiT training, beside those of the loop. Defaults are those of SiT, but for steps and size.
+    """Settings of SiT training, beside those of the loop.
+
+    Defaults are those of SiT but for steps, preset, gradient_clip (1.0; SiT clips nothing), ema_warmup (on; SiT's
+    decay is the same from the first step) and normalisation (by statistics; SiT scales by Stable Diffusion's 0.18215).
 
     Attributes:
         preset, network: name in `PRESETS`, and values of `SiTConfig` that replace its own (width, depth, heads, patch).
@@ -72,7 +75,7 @@ class SiTTrainingConfig(LoopConfig):
 
     steps: int = Field(default=1000, gt=0)
     preset: str = "nano"
-    network: dict[str, int | bool | str] = {}
+    network: Overrides = {}
     batch_size: int = Field(default=256, gt=0)
     accumulation: int = Field(default=1, gt=0)
     learning_rate: float = Field(default=1e-4, gt=0)
@@ -87,6 +90,22 @@ class SiTTrainingConfig(LoopConfig):
     sample_posterior: bool = True
     cosine_weight: float = Field(default=0.0, ge=0)
     repa: RepaConfig = RepaConfig()
+
+    def shape(self, in_channels: int, grid: tuple[int, int], num_classes: int) -> SiTConfig:
+        """The network for such latents and classes, tapped where REPA aligns it.
+
+        Raises:
+            UnknownName: no such preset. ConfigError: the shape does not fit together, or has no such block.
+        """
+        shape, block = sit_config(self.preset, in_channels, grid, num_classes, **self.network), self.repa.block
+        if self.repa.weight == 0:
+            return shape
+        if block > shape.depth:
+            raise ConfigError(
+                f"sit.repa.block {block} lies beyond the {shape.depth} blocks of this SiT ('{self.preset}').",
+                f"Set sit.repa.block to {shape.depth} or less; two thirds of the depth is SiT-B's share.",
+            )
+        return shape.model_copy(update={"tap": block})
 
 
 class Latents(Protocol):
@@ -184,7 +203,7 @@ def train_sit(
     Raises:
         ConfigError: shapes or batch do not fit, snapshots beyond the last step, REPA without features.
         DataError: no latents, labels out of range, or latents that cannot be normalised.
-        MismatchError: the folder holds the training of another SiT.
+        MismatchError: the folder holds the training of another SiT, or one of more steps.
         NumericalError: see `run_loop`.
     """
     check_batch(config.batch_size, accelerator.num_processes, config.accumulation)
@@ -248,8 +267,7 @@ class _SiTTraining:
         self.parts = micro_batches(config.batch_size, accelerator, config.accumulation)
 
         repa, (channels, *grid) = config.repa, latents.shape
-        overrides: dict[str, Any] = {**config.network, "tap": repa.block} if repa.weight > 0 else dict(config.network)
-        shape = sit_config(config.preset, channels, (grid[0], grid[1]), num_classes, **overrides)
+        shape = config.shape(channels, (grid[0], grid[1]), num_classes)
         device = accelerator.device
         self.network = SiT(shape, torch_generator(config.seed, "initial weights")).to(device).train()
         self.modules: dict[str, nn.Module] = {"sit": self.network}

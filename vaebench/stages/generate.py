@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from vaebench.core.config import Config
-from vaebench.core.files import read_json
+from vaebench.core.files import read_json, write_json
 from vaebench.core.progress import progress
 from vaebench.core.scores import Score
 from vaebench.generation.checkpoint import load_sit
@@ -66,7 +66,8 @@ class GenerateConfig(Config):
 
 
 class GenerateStage(Stage[GenerateConfig]):
-    """Leaves ``samples.npy`` (uint8), ``samples.png`` (one row per class) and the scores.
+    """Leaves ``samples.npy`` (uint8), ``samples.png`` (one row per class), ``sampling.json`` (the evaluations that a
+    sample took, ``nfe``; of adaptive steps the most of any batch) and the scores.
 
     Inputs: ``sit``, ``tokenizer``, ``reference``, ``reconstruct``.
     """
@@ -103,14 +104,18 @@ class GenerateStage(Stage[GenerateConfig]):
                 real.network(device), own.__getitem__, ids, config.samples, want, config.batch_size, title, folder,
                 processes,
             )  # fmt: skip
-        joined = processes.join(folder, "samples", ids, config.samples, images=own)
+        nfe = np.full(len(ids), generated.nfe)
+        joined = processes.join(folder, "samples", ids, config.samples, images=own, nfe=nfe)
         if not processes.main:
             return []
+        write_json(folder / "sampling.json", {"nfe": int(joined["nfe"].max())})
         save_array(folder / "samples.npy", joined["images"])
         _save_class_grid(folder / "samples.png", joined["images"], labels, config.per_class)
         training = read_json(folders["sit"] / "stage.json")["config"]["training"]
+        sampler = _sampler(config)
         protocol = {
-            "sampler": _sampler(config).model_dump(mode="json"),
+            # dopri5 takes as many evaluations as it needs, whatever was asked for.
+            "sampler": sampler.model_dump(mode="json", exclude={"nfe"} if sampler.method == "dopri5" else None),
             "labels": config.labels,
             "rounding": ROUNDING,
             "weights": "EMA",

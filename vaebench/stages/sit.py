@@ -35,7 +35,7 @@ class SiTStage(Stage[SiTStageConfig]):
 
     def resolve(self, config: SiTStageConfig) -> SiTStageConfig:
         # Validates preset and overrides before anything is trained; the shape itself follows from the latents.
-        sit_config(config.training.preset, 4, (32, 32), 1, **config.training.network)
+        config.training.shape(4, (32, 32), 1)
         return config
 
     def run(self, config: SiTStageConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from vaebench.core.config import Config, flattened
-from vaebench.core.errors import DataError, MismatchError
+from vaebench.core.errors import ConfigError, DataError, MismatchError
 from vaebench.core.files import read_json, sha256_once
 from vaebench.core.scores import Score
 from vaebench.core.seeds import torch_generator
@@ -17,9 +17,9 @@ from vaebench.data.base import ImageSplit
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
 from vaebench.stages.features import load_patches, named_files
 from vaebench.tokenizers import TOKENIZERS, load_method, load_tokenizer
-from vaebench.tokenizers.autoencoder import AutoencoderConfig, resolve_preset
+from vaebench.tokenizers.autoencoder import AutoencoderConfig, DiffusersTokenizer, resolve_preset
 from vaebench.tokenizers.base import TrainableTokenizer
-from vaebench.tokenizers.method import FittedMethod, TeacherSpec
+from vaebench.tokenizers.method import FittedMethod, Method, TeacherSpec
 from vaebench.training.tokenizer_training import TokenizerTrainingConfig, train_tokenizer
 
 
@@ -80,6 +80,7 @@ class TrainStage(Stage[TrainConfig]):
             tokenizer = load_tokenizer(inputs["init"])
             if not isinstance(tokenizer, TrainableTokenizer):
                 raise DataError(f"Tokenizer '{inputs['init']}' has no network that can be trained.")
+            require_readable(method, tokenizer)
         elif config.network is not None:
             tokenizer = method.build(config.network, torch_generator(config.training.seed, "initial weights"))
         else:
@@ -99,6 +100,20 @@ class TrainStage(Stage[TrainConfig]):
         flops, parameters = autoencoder_cost(network, facts["image_size"])
         training = config.training
         return Estimate(flops=3 * flops * training.batch_size * training.steps, disk_bytes=4 * parameters)
+
+
+def require_readable(method: Method, tokenizer: TrainableTokenizer) -> None:
+    """Raise ConfigError if the method could not load what a training from this tokenizer would save.
+
+    A method that does not say how to `load` reads diffusers folders; one that does is trusted with its own kind.
+    """
+    own = getattr(method.load, "__func__", None) is not Method.load.__func__  # type: ignore[attr-defined]
+    if not own and not isinstance(tokenizer, DiffusersTokenizer):
+        raise ConfigError(
+            f"'{method.name}' saves and reads diffusers autoencoders, and its start '{tokenizer.spec.name}' is a "
+            f"{type(tokenizer).__name__}.",
+            "Start from an autoencoder, or go on training by the method that made it.",
+        )
 
 
 def autoencoder_cost(network: AutoencoderConfig, image_size: int) -> tuple[float, int]:

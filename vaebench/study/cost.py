@@ -130,9 +130,8 @@ def evaluation_times(sampler: SamplerConfig) -> Sequence[float]:
     if sampler.method == "heun":
         return [t for pair in pairwise(time_grid(sampler.nfe // 2, shift=sampler.shift)) for t in pair]
     if sampler.method == "sde":
-        last = sampler.last_step != "none"
-        times = time_grid(sampler.nfe - last, end=1 - sampler.last_step_size)
-        return times if last else times[:-1]
+        times = sampler.sde_times
+        return times if sampler.last_step != "none" else times[:-1]
     return time_grid(sampler.nfe, shift=sampler.shift)[:-1]
 
 

@@ -147,21 +147,22 @@ class DiffusersTokenizer(TrainableTokenizer):
         *,
         retrained: bool = False,
         normalisation: LatentNormalisation | None = None,
-    ) -> Self:
+    ) -> DiffusersTokenizer:
         if normalisation is None and not retrained:
             normalisation = self._normalisation
-        return type(self)(self.network.autoencoder, name, method, source, normalisation)
+        # Not `type(self)`: what is derived from this class may be made of other arguments.
+        return DiffusersTokenizer(self.network.autoencoder, name, method, source, normalisation)
 
     def save(self, folder: Path) -> None:
         """Write a diffusers folder (config.json, safetensors) and `tokenizer.json`."""
         save_model(self.network.autoencoder, Path(folder), self.spec)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
-        return cls.from_folder(folder)
+    def load(cls, folder: Path) -> DiffusersTokenizer:
+        return DiffusersTokenizer.from_folder(folder)
 
-    @classmethod
-    def from_folder(cls, folder: Path | str) -> Self:
+    @staticmethod
+    def from_folder(folder: Path | str) -> DiffusersTokenizer:
         """Load a diffusers folder (or a pipeline's folder with `vae/`) in float32, ready for inference.
 
         With `tokenizer.json` the spec is read from it, else it follows from diffusers' config. Raises MissingPath,
@@ -177,13 +178,13 @@ class DiffusersTokenizer(TrainableTokenizer):
         autoencoder = load_model(folder, AutoencoderKL)
         spec = read_spec(folder)
         if spec is None:
-            return cls(
+            return DiffusersTokenizer(
                 autoencoder,
                 name=folder_name(folder),
                 source=f"diffusers folder {folder}",
                 normalisation=diffusers_normalisation(autoencoder),
             )
-        tokenizer = cls(autoencoder, spec.name, spec.method, spec.source, spec.normalisation)
+        tokenizer = DiffusersTokenizer(autoencoder, spec.name, spec.method, spec.source, spec.normalisation)
         require_spec(folder, spec, tokenizer.spec)
         return tokenizer
 

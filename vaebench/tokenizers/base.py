@@ -163,12 +163,6 @@ class TokenizerNetwork(nn.Module, ABC):
     def decode(self, latents: Tensor) -> Tensor:
         """Raw latents to images on the [-1, 1] scale."""
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(mean, std, latents = mean + std * noise, reconstruction of those latents)."""
-        posterior = self.encode(images)
-        latents = posterior.sample(noise)
-        return posterior.mean, posterior.std, latents, self.decode(latents)
-
 
 class TrainableTokenizer(Tokenizer):
     """A tokenizer whose network `train_tokenizer` can train. `network` holds every weight that training may change."""
@@ -194,7 +188,7 @@ class TrainableTokenizer(Tokenizer):
         *,
         retrained: bool = False,
         normalisation: LatentNormalisation | None = None,
-    ) -> Self:
+    ) -> TrainableTokenizer:
         """The same network under another name in its spec, with this normalisation as its published one.
 
         Without one it keeps its own, unless it was retrained: those statistics are no longer those of its latents.

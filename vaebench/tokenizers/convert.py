@@ -101,7 +101,7 @@ def read_statistics(path: Path | str, d: int, tokenizer: str) -> LatentNormalisa
     Raises:
         MismatchError: another number of channels. DataError: none of these, or one value per position.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     found = read_tensors(path)
     found = found.get("ema", found)  # a training checkpoint of REPA-E: the BatchNorm is the diffusion model's
     values = {

@@ -138,7 +138,7 @@ def _with_options(ref: str) -> tuple[str, dict[str, Any]]:
     """The name and the options of "name?key=value&key=value"; values are read as YAML scalars.
 
     Raises:
-        ConfigError: an option without a value.
+        ConfigError: an option without a value, or with one that is no YAML.
     """
     name, _, query = ref.partition("?")
     options: dict[str, Any] = {}
@@ -146,7 +146,10 @@ def _with_options(ref: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = part.partition("=")
         if not key or not equals:
             raise ConfigError(f"'{part}' in '{ref}' is no option.", "Write name?key=value&key=value.")
-        options[key] = yaml.safe_load(value)
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"The value of '{key}' in '{ref}' is not valid YAML.") from error
     return name, options
 
 
@@ -169,9 +172,12 @@ def _instantiate(ref: str, found: Any, options: Mapping[str, Any]) -> Tokenizer:
     if inspect.isabstract(found):
         missing = ", ".join(sorted(found.__abstractmethods__))
         raise ConfigError(f"Tokenizer class '{ref}' does not define {missing}.", "Define what the contract asks for.")
-    if not options:
-        return found()
     try:
-        return found(**options)
+        inspect.signature(found).bind(**options)
     except TypeError as error:
-        raise ConfigError(f"Tokenizer '{ref}' cannot be made with these options: {error}.") from error
+        given = ", ".join(options) or "none"
+        raise ConfigError(
+            f"Tokenizer '{ref}' cannot be made with these options ({given}): {error}.",
+            f"Write them as {ref}?name=value&name=value.",
+        ) from error
+    return found(**options)

@@ -156,7 +156,7 @@ def run_loop(
 
     Raises:
         NumericalError: more than ``max_rollbacks`` non-finite steps.
-        MismatchError: the checkpoint belongs to other modules.
+        MismatchError: the checkpoint belongs to other modules, or lies beyond ``config.steps``.
         KeyboardInterrupt: SIGINT or SIGTERM; the state has been saved.
     """
     return _Loop(trainable, config, Path(folder), accelerator, title, on_step, frozenset(snapshots)).run()
@@ -336,6 +336,11 @@ class _Loop:
         checkpoint = self._load_latest()
         if checkpoint is None:
             return False
+        if checkpoint.step > self.config.steps:
+            raise MismatchError(
+                f"'{self.folder}' holds a training of {checkpoint.step} steps; {self.config.steps} are asked for.",
+                "Ask for at least as many, or choose another output folder.",
+            )
         targets = dict(self.trainable.modules) | {f"{name}-ema": ema.averaged for name, ema in self.emas.items()}
         try:
             for name, module in targets.items():

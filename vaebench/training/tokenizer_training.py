@@ -116,7 +116,7 @@ class _Batch:
     features: np.ndarray | None
     labels: np.ndarray | None
     positions: np.ndarray
-    noise: Tensor
+    noise: Tensor | None
 
 
 def train_tokenizer(
@@ -243,7 +243,9 @@ class _TokenizerTraining:
             if cfg.flip:
                 images = np.where(flips[part, None, None, None], images[..., ::-1], images)
             features = self.features(rows[part]) if self.features is not None else None
-            noise = sample_normal(positions[part], self.latent_shape, cfg.seed, "posterior noise", salt)
+            noise = None
+            if not self.tokenizer.deterministic:
+                noise = sample_normal(positions[part], self.latent_shape, cfg.seed, "posterior noise", salt)
             labels = None if self.labels is None else self.labels[rows[part]]
             batches.append(_Batch(images, features, labels, positions[part], noise))
         return batches
@@ -273,7 +275,7 @@ class _TokenizerTraining:
             posterior = self.network.encode(images)
         # Everything outside the network is float32: losses and gradient norms lose too much in half precision.
         posterior = Posterior(posterior.mean.float(), posterior.std.float())
-        latents = posterior.sample(to_device(batch.noise, device))
+        latents = posterior.mean if batch.noise is None else posterior.sample(to_device(batch.noise, device))
         seen, wanted = latents, images
         if objective is not None:
             seen = objective.to_decode(latents, batch.positions, seed)

@@ -58,6 +58,19 @@ def test_published_sampler_takes_250_evaluations_and_guides_within_the_interval(
     assert (np.sign(found.latents.mean((1, 2, 3)).numpy()) == 2 * labels - 1).all()
 
 
+def test_without_a_last_step_the_noisy_ones_go_all_the_way(sit):
+    seen: list[float] = []
+    handle = sit.network.register_forward_pre_hook(lambda module, inputs: seen.append(float(inputs[1][0])))
+    try:
+        config = SamplerConfig(method="sde", nfe=10, last_step="none")
+        found = generate_latents(sit, np.arange(8), choose_labels(8, 2), config)
+    finally:
+        handle.remove()
+    assert found.nfe == 10
+    np.testing.assert_allclose(seen, np.linspace(0, 0.9, 10), atol=1e-6)
+    assert config.sde_times[-1] == 1
+
+
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_runs_the_network_alone(sit, precision):
     ids, labels = np.arange(8), choose_labels(8, 2)

@@ -56,6 +56,19 @@ def test_dopri5_reaches_the_exact_law_and_counts(name):
     assert all(isinstance(t, float) for t in calls)
 
 
+@pytest.mark.parametrize("end", [1.0, 0.7])
+@pytest.mark.parametrize("velocity", [exact("linear"), lambda x, t: 1e-3 * x], ids=["gaussian", "nearly still"])
+def test_dopri5_never_looks_beyond_the_end(velocity, end):
+    times = []
+
+    def watched(x, t):
+        times.append(t)
+        return velocity(x, t)
+
+    dopri5(watched, START, end=end)
+    assert end - 1e-12 < max(times) <= end
+
+
 def test_dopri5_without_torchdiffeq(monkeypatch):
     def missing(module, extra):
         raise MissingDependency(f"{module} {extra}")

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from vaebench.core.config import build
 from vaebench.core.errors import ConfigError, DataError, MismatchError, MissingPath
 from vaebench.generation.checkpoint import load_sit
 from vaebench.generation.sample import SamplerConfig, choose_labels, generate_latents
 from vaebench.generation.training import ArrayLatents, SiTTrainingConfig, train_sit
+from vaebench.stages import STAGES
 from vaebench.tokenizers.base import LatentNormalisation, TokenizerSpec
 from vaebench.training.step import make_accelerator
 
@@ -187,6 +189,22 @@ def test_bad_training_is_refused(tmp_path):
         train(tmp_path / "c", snapshots=(7,))
     with pytest.raises(ConfigError, match="divide"):
         train(tmp_path / "d", config=settings(network={**SMALL, "patch": 4}))
+
+
+@pytest.mark.parametrize("name", ["tap", "in_channels", "grid", "num_classes"])
+def test_what_follows_from_the_latents_cannot_be_replaced(name):
+    with pytest.raises(ConfigError, match=f"'{name}' follows from"):
+        build(SiTTrainingConfig, {"network": {name: 1}})
+
+
+def test_a_block_that_is_not_there_is_named_before_training(tmp_path):
+    with pytest.raises(ConfigError, match=r"sit\.repa\.block 8 lies beyond the 2 blocks"):
+        train(tmp_path, config=settings(repa={"weight": 0.5}))
+    stage = STAGES.get("sit")()
+    with pytest.raises(ConfigError, match=r"sit\.repa\.block 8 lies beyond the 6 blocks of this SiT \('nano'\)"):
+        stage.resolve(stage.Config(training={"repa": {"weight": 0.5}}))
+    stage.resolve(stage.Config(training={"repa": {"weight": 0.5, "block": 6}}))
+    stage.resolve(stage.Config(training={"repa": {"block": 8}}))
 
 
 def test_the_second_backbone_trains_by_its_own_recipe(tmp_path):

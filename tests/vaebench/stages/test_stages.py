@@ -81,6 +81,17 @@ def test_samples_of_one_tokenizer_are_not_decoded_by_another(smoke_run, tmp_path
         execute(STAGES.get("generate")(), config, inputs, tmp_path / "out", CPU)
 
 
+def test_the_evaluations_that_samples_took_are_those_recorded(smoke_run, tmp_path):
+    fixed = folder(smoke_run, "generate-kl-vae-*steps6*")
+    record = read_json(fixed / "stage.json")
+    assert read_json(fixed / "sampling.json") == {"nfe": 4}
+    assert read_json(fixed / "scores.json")[0]["protocol"]["sampler"]["nfe"] == 4
+    config = {**record["config"], "sampler": {"method": "dopri5"}, "samples": 11}
+    made = execute(STAGES.get("generate")(), config, record["references"], tmp_path / "out", CPU)
+    assert read_json(made.folder / "sampling.json")["nfe"] > 4
+    assert all("nfe" not in score.protocol["sampler"] for score in made.scores if "sampler" in score.protocol)
+
+
 def test_latents_of_two_tokenizers_do_not_mix(smoke_run, tmp_path):
     mixed = tmp_path / "mixed"
     shutil.copytree(folder(smoke_run, "extract-kl-vae-*"), mixed)

@@ -85,18 +85,6 @@ def test_encode_is_diffusers_posterior_on_unshuffled_pixels() -> None:
         torch.testing.assert_close(tokenizer.decode(ours.mean), whole)
 
 
-def test_network_forward_is_encode_sample_decode() -> None:
-    tokenizer, images = nano(), smooth_images(2, 32)
-    noise = torch.randn(2, 8, 4, 4, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        mean, std, latents, reconstruction = tokenizer.network(images, noise)
-        posterior = tokenizer.encode(images)
-        torch.testing.assert_close(mean, posterior.mean)
-        torch.testing.assert_close(std, posterior.std)
-        torch.testing.assert_close(latents, mean + std * noise)
-        torch.testing.assert_close(reconstruction, tokenizer.decode(latents))
-
-
 def test_logvar_is_clamped() -> None:
     tokenizer = nano()
     with torch.no_grad():

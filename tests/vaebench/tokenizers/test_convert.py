@@ -122,6 +122,13 @@ def test_latent_statistics_become_the_normalisation(form, ldm_autoencoder, tmp_p
     assert check_tokenizer(tokenizer, 32) == []
 
 
+def test_statistics_may_lie_below_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mean, std = statistics(6)
+    torch.save({"mean": mean, "std": std}, tmp_path / "stats.pt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_statistics("~/stats.pt", 6, "vae.pt").source == "stats.pt"
+
+
 def test_statistics_that_do_not_fit_are_named(tmp_path: Path) -> None:
     mean, std = statistics(16)
     torch.save({"mean": mean, "std": std}, tmp_path / "stats.pt")

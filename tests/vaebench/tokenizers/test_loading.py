@@ -37,6 +37,10 @@ class SpaceToDepth(Tokenizer):
 
 class Unfinished(Tokenizer):
     pass
+
+class Needy(SpaceToDepth):
+    def __init__(self, f):
+        self.f = f + ""
 '''
 
 
@@ -74,6 +78,12 @@ def test_what_a_stranger_can_get_wrong_is_named(stranger: Path) -> None:
         load_tokenizer(f"{stranger}:Unfinished")
     with pytest.raises(ConfigError, match="unexpected keyword argument 'g'"):
         load_tokenizer(f"{stranger}:SpaceToDepth", g=2)
+    with pytest.raises(ConfigError, match=r"\(none\): missing a required argument: 'f'"):
+        load_tokenizer(f"{stranger}:Needy")
+    with pytest.raises(TypeError, match="unsupported operand"):  # a fault of that class, not of the options
+        load_tokenizer(f"{stranger}:Needy?f=8")
+    with pytest.raises(ConfigError, match=r"value of 'f' .* not valid YAML"):
+        load_tokenizer(f"{stranger}:SpaceToDepth?f=[8")
     with pytest.raises(MissingPath, match=r"nowhere\.py' does not exist"):
         load_tokenizer("nowhere.py:Thing")
     with pytest.raises(UnknownName, match=r"'no_such_module_at_all' of .* is not installed"):

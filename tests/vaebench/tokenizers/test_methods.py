@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from vaebench.stages.train import require_readable
 from vaebench.tokenizers import TOKENIZERS, load_method
-from vaebench.tokenizers.base import Posterior, TrainableTokenizer
+from vaebench.tokenizers.base import TrainableTokenizer
 from vaebench.tokenizers.check import check_tokenizer, smooth_images
 from vaebench.tokenizers.method import Method, Objective, ObjectiveOutput, StepInputs, TeacherSpec, initialised_by
 
@@ -25,10 +26,12 @@ def run_step(name: str, seed: int = 0) -> tuple[TrainableTokenizer, ObjectiveOut
     images, spec = smooth_images(4, 32), tokenizer.spec
     grid = (32 // spec.f, 32 // spec.f)
     noise = torch.randn(4, spec.d, *grid, generator=generator(seed))
-    mean, std, latents, reconstruction = tokenizer.network(images, noise)
+    posterior = tokenizer.network.encode(images)
+    latents = posterior.sample(noise)
+    reconstruction = tokenizer.network.decode(latents)
     inputs = StepInputs(
         images=images,
-        posterior=Posterior(mean, std),
+        posterior=posterior,
         latents=latents,
         reconstruction=reconstruction,
         features=torch.randn(4, 24, 4, 4, generator=generator(seed)) if method.needs_teacher else None,
@@ -64,6 +67,12 @@ def test_a_built_tokenizer_keeps_the_contract(name: str) -> None:
     tokenizer = load_method(name).build("nano", generator())
     assert check_tokenizer(tokenizer, 32) == []
     assert tokenizer.spec.method == name
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_may_start_from_what_it_builds(name: str) -> None:
+    method = load_method(name)
+    require_readable(method, method.build("nano", generator()))
 
 
 @pytest.mark.parametrize("name", METHODS)

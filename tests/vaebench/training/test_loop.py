@@ -98,6 +98,11 @@ def test_run_that_is_complete_does_nothing(toy, accelerator, reference):
     assert all(torch.equal(value, expected[name]) for name, value in averaged["net"].state_dict().items())
 
 
+def test_a_training_of_more_steps_is_not_taken_for_one_of_fewer(toy, accelerator, reference):
+    with pytest.raises(MismatchError, match="a training of 20 steps; 19 are asked for"):
+        run_loop(toy(accelerator), config(steps=19), reference, accelerator, "fewer")
+
+
 def test_metrics_have_every_logged_step_once(reference):
     rows = [json.loads(line) for line in (reference / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [3, 6, 9, 12, 15, 18, 20]

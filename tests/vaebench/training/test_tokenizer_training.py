@@ -12,9 +12,10 @@ from torch import nn
 
 from vaebench.core.errors import ConfigError, DataError
 from vaebench.core.seeds import sample_uniform, torch_generator
-from vaebench.tokenizers import TOKENIZERS
-from vaebench.tokenizers.base import LatentNormalisation, Posterior
+from vaebench.tokenizers import TOKENIZERS, load_method, load_tokenizer
+from vaebench.tokenizers.base import LatentNormalisation, Posterior, TrainableTokenizer
 from vaebench.tokenizers.method import Method, Objective, ObjectiveOutput, TeacherSpec, initialised_by
+from vaebench.training import tokenizer_training
 from vaebench.training.checkpoint import checkpoint_path, load_checkpoint
 from vaebench.training.losses import adaptive_weight
 from vaebench.training.step import make_accelerator
@@ -207,6 +208,18 @@ def test_every_registered_method_trains(tmp_path, name):
     assert not method().needs_teacher or all("loss_objective" in row for row in logged)
 
 
+READY = [name for name in TOKENIZERS.names() if issubclass(TOKENIZERS.get(name), TrainableTokenizer)]
+
+
+@pytest.mark.parametrize("name", READY)
+def test_training_goes_on_from_every_ready_tokenizer_that_has_a_network(tmp_path, name):
+    data = Photographs(size=32)
+    method, settings, accelerator = load_method("kl-vae"), config(steps=1), make_accelerator("cpu")
+    trained = train_tokenizer(method, load_tokenizer(name), data, None, None, settings, tmp_path, accelerator)
+    trained.save(tmp_path / "tokenizer")
+    assert load_tokenizer(tmp_path).spec == trained.spec
+
+
 class Watching(Objective):
     """Doubles what the decoder sees, adds a loss of 1 and notes what it is given."""
 
@@ -314,7 +327,7 @@ def test_an_objective_changes_what_is_compared_and_measures_as_training_does(tmp
     assert rows(tmp_path)[0]["logits_real"] != rows(tmp_path / "plain")[0]["logits_real"]
 
 
-def test_a_deterministic_tokenizer_has_no_kl(tmp_path):
+def test_a_deterministic_tokenizer_has_no_kl_and_draws_no_noise(tmp_path, monkeypatch):
     method, data = Plain(), Photographs()
     tokenizer = method.build("nano", torch_generator(1, "weights"))
     tokenizer.deterministic = True
@@ -325,6 +338,7 @@ def test_a_deterministic_tokenizer_has_no_kl(tmp_path):
         return Posterior(mean, torch.zeros_like(mean))
 
     tokenizer.network.encode = without_spread
+    monkeypatch.delattr(tokenizer_training, "sample_normal")
     train_tokenizer(method, tokenizer, data, None, None, config(kl_weight=1.0), tmp_path, make_accelerator("cpu"))
     assert all(np.isfinite(row["loss"]) and "loss_kl" not in row for row in rows(tmp_path))
 
