@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vaebench.core.config import Config, build
+from vaebench.core.config import Config, build, refuse_elsewhere
 from vaebench.core.errors import ConfigError, DataError, MissingPath, suggest
 from vaebench.core.files import read_json
 from vaebench.core.plugins import code_of, is_reference
 from vaebench.core.processes import process_count, process_index
 from vaebench.core.scores import Score, read_scores
 from vaebench.stages import STAGES
-from vaebench.stages.base import Context, completed, execute, input_hash, require_kind, stage_hash
+from vaebench.stages.base import Context, completed, execute, file_part, input_hash, require_kind, stage_hash
 
 Settings = Mapping[str, Any]
 
@@ -72,16 +72,32 @@ def prepare_data(
     Raises:
         UnknownName: neither a name nor a path; the remedy is the nearest name.
         MissingPath: it was not made yet, and is not to be made (``known``).
+        ConfigError: the folder is prepared already, with other options or in another place than is asked for.
     """
     from vaebench.data.source import named_source
 
     if (Path(data) / "stage.json").is_file():
-        return require_kind(data, ["data"], "data")
+        return _prepared(Path(data), options or {}, output_dir)
     name, values = named_source(data, options or {})
     config, context = {"name": name, "options": values}, context or Context()
     if output_dir is None or known:
         return _cached("data", name.rpartition(":")[2], config, {}, None if known else context)
     return execute(STAGES.get("data")(), config, {}, Path(output_dir), context).folder
+
+
+def _prepared(folder: Path, options: Settings, output_dir: str | Path | None) -> Path:
+    """A folder of prepared data, if nothing is asked that would need it to be prepared again."""
+    require_kind(folder, ["data"], "data")
+    if output_dir is not None:
+        raise ConfigError(f"Data '{folder}' are prepared already.", "Leave --output-dir out, or copy that folder.")
+    made = read_json(folder / "stage.json")["config"]["options"]
+    other = [f"{key}={made.get(key)!r}" for key, value in options.items() if key not in made or made[key] != value]
+    if other:
+        raise ConfigError(
+            f"Data '{folder}' are prepared already, with {', '.join(other)}.",
+            "Leave the options of the data out, or give the data set that they were prepared from.",
+        )
+    return folder
 
 
 def train(
@@ -115,6 +131,32 @@ def train(
     """
     from vaebench.tokenizers import load_method
 
+    config = training_config(method, options, training, network, init, seed)
+    stage, context = STAGES.get("train")(), context or Context()
+    stage.resolve(build(stage.Config, config, "train"))  # a slip is told before data and features are made for hours
+    inputs = {"data": str(prepare_data(data, options=data_options, context=context))}
+    if load_method(method, options).needs_teacher:
+        inputs["features"] = str(_cached("features", "teacher", dict(features or {}), inputs, context))
+    if init is not None:
+        inputs["init"] = str(init)
+    return execute(stage, config, inputs, Path(output_dir), context).folder
+
+
+def training_config(
+    method: str,
+    options: Settings | None,
+    training: Settings | None,
+    network: str | Settings | None,
+    init: str | Path | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The configuration of the stage behind :func:`train`, whose arguments these are.
+
+    Raises:
+        ConfigError: the settings of training have a seed.
+        DataError: a network beside an initial tokenizer.
+    """
+    refuse_elsewhere(training or {}, "the settings of training", {"seed": "seed (--seed)"})
     config: dict[str, Any] = {
         "method": method,
         "options": dict(options or {}),
@@ -124,14 +166,7 @@ def train(
         config["network"] = network if network is not None else "tiny"
     elif network is not None:
         raise DataError("With init, the network is that of the initial tokenizer.", "Leave network out.")
-    stage, context = STAGES.get("train")(), context or Context()
-    stage.resolve(build(stage.Config, config, "train"))  # a slip is told before data and features are made for hours
-    inputs = {"data": str(prepare_data(data, options=data_options, context=context))}
-    if load_method(method, options).needs_teacher:
-        inputs["features"] = str(_cached("features", "teacher", dict(features or {}), inputs, context))
-    if init is not None:
-        inputs["init"] = str(init)
-    return execute(stage, config, inputs, Path(output_dir), context).folder
+    return config
 
 
 def extract(
@@ -265,8 +300,9 @@ def score_inputs(latents: str | Path, data: str | Path | None, tokenizer: str | 
     inputs = {"latents": str(folder)}
     for role, given in (("data", data), ("tokenizer", tokenizer)):
         reference = str(given or origin.get(role) or "")
+        place = file_part(reference)
         # A path on record may be gone, and its scores are then not available; one that is asked for must be there.
-        if given is not None or (reference and (not Path(reference).is_absolute() or Path(reference).exists())):
+        if given is not None or (reference and (not place.is_absolute() or place.exists())):
             inputs[role] = reference
     return inputs
 
@@ -567,9 +603,10 @@ def run_study(
     if not finished(spec, root):
         from vaebench.study.graph import build_graph
 
-        run(spec, build_graph(spec), root, context or Context(), options or jobs)
-        if process_index() == 0:
+        graph = build_graph(spec)
+        if process_index() == 0:  # before, since what ends in between would leave a page of what was
             page.unlink(missing_ok=True)
+        run(spec, graph, root, context or Context(), options or jobs)
     if process_index() > 0:  # the first of several processes writes the report
         return page
     return page if page.is_file() else make_report([root], root / "report")

@@ -38,8 +38,11 @@ class _Group(TyperGroup):
     """Turns errors that a user can act on into one message and exit code 2, and an interruption into exit code 130."""
 
     def invoke(self, ctx: Any) -> Any:
+        from vaebench.core.files import disk_errors_said
+
         try:
-            return super().invoke(ctx)
+            with disk_errors_said(Path()):
+                return super().invoke(ctx)
         except VaebenchError as error:
             print(f"Error: {error}", file=sys.stderr)
             raise typer.Exit(2) from error

@@ -16,13 +16,14 @@ def extract(
     config: opt.ConfigFile = None,
     override: opt.Overrides = None,
     device: opt.Device = "auto",
-    seed: opt.Seed = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Does nothing here: all commands take it.")] = 0,
     workers: opt.Workers = None,
     dry_run: opt.DryRun = False,
 ) -> None:
     """Encode a data set into latent files (HDF5). Interrupted and started again, it goes on where it was.
 
-    Nothing is drawn here (the posterior's mean and std are stored), so --seed only reaches the data set (-o data.seed).
+    Nothing is drawn here (the posterior's mean and std are stored), so --seed does nothing; a data set has its own
+    (-o data.seed=1).
 
     Example: vaebench extract runs/send-vae --data avatars --output-dir runs/send-vae-latents
     """
@@ -36,7 +37,7 @@ def extract(
 
         extraction_preview(tokenizer, data, data_options, settings)
         return
-    folder = output_dir or Path("runs") / f"{Path(tokenizer.partition(':')[0]).stem}-latents"
+    folder = output_dir or Path("runs") / f"{opt.folder_name(tokenizer)}-latents"
     print(api.extract(
         tokenizer, data, folder, data_options=data_options, settings=settings, context=opt.context(device, workers),
     ))  # fmt: skip

@@ -28,7 +28,7 @@ def generate(
     config: opt.ConfigFile = None,
     override: opt.Overrides = None,
     device: opt.Device = "auto",
-    seed: opt.Seed = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the SiT's training; that of samples: -o sampling.seed.")] = 0,
     dry_run: opt.DryRun = False,
 ) -> None:
     """Train a SiT on latents, sample, and measure gFID to the real images and to the tokenizer's reconstructions.
@@ -53,7 +53,7 @@ def generate(
         "cfg": _numbers(cfg, float, "--cfg"),
         "nfe": _numbers(nfe, int, "--nfe"),
     }
-    root = output_dir or Path("runs") / f"generation-{latents.name}"
+    root = output_dir or Path("runs") / f"generation-{opt.folder_name(latents)}"
     if dry_run:
         from vaebench.cli.plan import print_plan
 

@@ -1,5 +1,7 @@
 """Options that every command takes, and what they share."""
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +26,7 @@ def tokenizer_names(incomplete: str) -> list[str]:
 
 
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything that is drawn.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of all that this command draws; data have their own.")]
 OutputDir = Annotated[Path | None, typer.Option("--output-dir", help="Folder of the result.")]
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="YAML file with settings.")]
 Overrides = Annotated[list[str] | None, typer.Option("-o", help="Override a setting: -o a.b=c. Repeatable.")]
@@ -84,6 +86,23 @@ def sections(values: dict[str, Any], *names: str) -> tuple[dict[str, Any], ...]:
             raise VaebenchError(f"'{name}' must be a group of settings, not {part!r}.", f"Write -o {name}.key=value.")
         parts.append(part)
     return (*parts, {key: value for key, value in values.items() if key not in names})
+
+
+def folder_name(reference: str | Path) -> str:
+    """A name for a result's folder from what a tokenizer, method, data set or folder is called: one part of a path.
+
+    Of code ("lib/mine.py:Blur", "module:Blur") the attribute; of what lies on the disk its name, of a file without the
+    suffix; of a hub's id ("owner/vae@rev") what comes after the owner. Options ("dct?f=8&d=16") belong to it.
+    """
+    from vaebench.core.plugins import is_reference
+
+    name, _, options = str(reference).partition("?")
+    path = Path(name).expanduser()
+    if path.exists():
+        tag = path.stem if path.is_file() else Path(os.path.abspath(path)).name
+    else:
+        tag = name.rpartition(":" if is_reference(name) else "/")[2]
+    return re.sub(r"[^\w.@=-]+", "-", f"{tag}-{options}" if options else tag).strip("-.") or "unnamed"
 
 
 def show_scores(scores: list[Any], details: bool = False, beside: dict[str, list[Any]] | None = None) -> None:

@@ -1,6 +1,6 @@
 """What ``study plan`` prints: stages, what is done, time and disk here, and GPU-hours with their assumptions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,10 @@ def print_plan(graph: Any, root: Path, device: str, gpu: str = "h100", utilisati
     print(f"{'stage':<{width}}  state  {'time here':>9}  {'disk':>11}  {'PFLOP':>10}  {'GPU-hours':>9}")
     for line in lines:
         state, about = ("done", "") if line.done else ("to do", "~")
-        here, disk = about + duration(line.seconds), about + size(line.disk_bytes)
-        flops, hours = ("", "") if line.done else (amount(line.work.total / 1e15), amount(assumptions.hours(line.work)))
+        here = _told([line], line.seconds, duration, about)
+        disk = _told([line], line.disk_bytes, size, about)
+        flops = "" if line.done else _told([line], line.work.total / 1e15, amount)
+        hours = "" if line.done else _told([line], assumptions.hours(line.work), amount)
         print(f"{line.id:<{width}}  {state:<5}  {here:>9}  {disk:>11}  {flops:>10}  {hours:>9}")
     todo = [line for line in lines if not line.done]
     print(f"\n{len(lines) - len(todo)} of {len(lines)} stages are done. Left, by kind:")
@@ -41,9 +43,15 @@ def print_plan(graph: Any, root: Path, device: str, gpu: str = "h100", utilisati
 
 
 def _print_total(name: str, lines: Sequence[Any], assumptions: Any) -> None:
-    hours = amount(sum(assumptions.hours(line.work) for line in lines))
-    here, disk = duration(sum(line.seconds for line in lines)), size(sum(line.disk_bytes for line in lines))
+    hours = _told(lines, sum(assumptions.hours(line.work) for line in lines), amount)
+    here = _told(lines, sum(line.seconds for line in lines), duration)
+    disk = _told(lines, sum(line.disk_bytes for line in lines), size)
     print(f"  {name:<18} {hours:>9} GPU-hours, or about {here} here; {disk}")
+
+
+def _told(lines: Sequence[Any], value: float, words: Callable[[float], str], about: str = "") -> str:
+    """An estimate in words; that of nothing means nothing where it is not known how many images there are."""
+    return about + words(value) if value or all(line.sized for line in lines) else "?"
 
 
 def _print_assumptions(todo: Sequence[Any], root: Path, assumptions: Any) -> None:

@@ -13,16 +13,6 @@ def stage_preview(kind: str, settings: dict[str, Any]) -> None:
     print(dump_yaml(stage.resolve(build(stage.Config, settings, kind))), end="")
 
 
-def training_preview(
-    method: str, options: dict[str, Any], training: dict[str, Any], network: Any, init: str | None, seed: int
-) -> None:
-    """The resolved configuration of a training run."""
-    config = {"method": method, "options": options, "training": {**training, "seed": seed}}
-    if init is None:
-        config["network"] = network or "tiny"
-    stage_preview("train", config)
-
-
 def extraction_preview(tokenizer: str, data: str, data_options: dict[str, Any], settings: dict[str, Any]) -> None:
     """The resolved configuration of an extraction, with the size of its files where the data are prepared."""
     from vaebench.api import prepare_data

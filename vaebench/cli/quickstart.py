@@ -24,7 +24,7 @@ def quickstart(
 
     Example: vaebench quickstart --output-dir runs/quickstart
     """
-    root = output_dir or Path("runs") / ("quickstart" if data == "avatars" else f"quickstart-{Path(data).stem}")
+    root = output_dir or Path("runs") / ("quickstart" if data == "avatars" else f"quickstart-{opt.folder_name(data)}")
     overrides = [*other_data(data), *_from_file(config), *_overrides(override, seed)]
     how = {"jobs": jobs if jobs is not None or dry_run else _jobs(device)}
     run_study("quickstart", root, overrides, device, how, dry_run)
@@ -60,9 +60,9 @@ def other_data(data: str) -> list[str]:
     if data in DATASETS:
         return [f"study=quickstart-{data}", f"data.name={data}"]
     if is_reference(data) and not path.exists():
-        return [f"study=quickstart-{data.rpartition(':')[2]}", f"data.name={data}"]
+        return [f"study=quickstart-{opt.folder_name(data)}", f"data.name={data}"]
     if path.exists():
         role = "root" if path.is_dir() else "table"
         place = f"data.options={{image_size: 64, {role}: '{path.absolute()}'}}"
-        return [f"study=quickstart-{path.stem}", "data.name=folder", place]
+        return [f"study=quickstart-{opt.folder_name(data)}", "data.name=folder", place]
     raise UnknownName(f"Data '{data}' is neither a registered data set nor a path.", suggest(data, DATASETS.names()))

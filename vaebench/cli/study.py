@@ -99,13 +99,13 @@ def run(
     Example: vaebench study run quickstart --output-dir runs/quickstart
     """
     study, overrides = _with_config(study, config), _overrides(override, seed)
-    if only and not dry_run:
-        _run_stages(study, _folder(study, output_dir), overrides, device, only, threads)
-        return
     bytes_allowed = None if memory is None else int(memory * 2**30)
     how = {"engine": engine, "address": address, "jobs": jobs, "threads": threads, "gpus": gpus,
            "memory": bytes_allowed, "retries": retries, "needs": _needs(needs or []), "copied": copied,
            "wandb": wandb}  # fmt: skip
+    if only and not dry_run:
+        _run_stages(study, _folder(study, output_dir), overrides, device, only, how)
+        return
     run_study(study, output_dir, overrides, device, how, dry_run)
 
 
@@ -143,16 +143,17 @@ def _needs(words: list[str]) -> dict[str, Any]:
 
 
 def _run_stages(
-    study: str, root: Path, overrides: list[str], device: str, names: list[str], threads: int | None
+    study: str, root: Path, overrides: list[str], device: str, names: list[str], how: dict[str, Any]
 ) -> None:
-    from vaebench.study.engine import StagesFailed
+    from vaebench.study.engine import Options, StagesFailed, refuse_unused
     from vaebench.study.graph import build_graph
     from vaebench.study.single import run_only
     from vaebench.study.spec import load_study
 
+    refuse_unused(Options(**how), alone=True)
     graph = build_graph(load_study(study, overrides))
     with _stages_may_fail():
-        if problems := run_only(graph, root, opt.context(device), names, threads):
+        if problems := run_only(graph, root, opt.context(device), names, how["threads"]):
             raise StagesFailed("; ".join(problems))
 
 

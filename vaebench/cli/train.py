@@ -39,12 +39,12 @@ def train(
     options, data_options, features, training = opt.sections(values, "options", "data", "features")
     architecture = training.pop("network", None) if network is None else network
     if dry_run:
-        from vaebench.cli.preview import training_preview
+        from vaebench.cli.preview import stage_preview
 
-        training_preview(method, options, training, architecture, init, seed)
+        stage_preview("train", api.training_config(method, options, training, architecture, init, seed))
         return
     folder = api.train(
-        method, data, output_dir or Path("runs") / method,
+        method, data, output_dir or Path("runs") / opt.folder_name(method),
         init=init, network=architecture, options=options, training=training, features=features or None,
         data_options=data_options, seed=seed, context=opt.context(device, workers),
     )  # fmt: skip

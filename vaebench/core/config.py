@@ -132,6 +132,22 @@ def build(model: type[C], values: Mapping[str, Any], where: str = "") -> C:
         raise ConfigError(f"Configuration{place} is not valid: " + "; ".join(faults)) from error
 
 
+def refuse_elsewhere(values: Mapping[str, Any], where: str, places: Mapping[str, str]) -> None:
+    """Refuse settings that would be replaced, since they are made in another place.
+
+    Args:
+        values: settings as given.
+        where: their group, for the message.
+        places: setting -> where it is made.
+
+    Raises:
+        ConfigError: one of them is there.
+    """
+    for key in places:
+        if key in values:
+            raise ConfigError(f"'{key}' in {where} would do nothing.", f"Set {places[key]} instead.")
+
+
 def _fault(model: type[BaseModel], item: Mapping[str, Any]) -> str:
     location = [part for part in item["loc"] if isinstance(part, str | int)]
     name = ".".join(str(part) for part in location)

@@ -161,15 +161,17 @@ def remove(path: Path) -> None:
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 FORBIDDEN = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+UNFIT = frozenset({errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG})
 
 
 @contextlib.contextmanager
 def disk_errors_said(folder: Path) -> Iterator[None]:
-    """Turn what the system says of a full or forbidden disk into an error with a remedy.
+    """Turn what the system says of a full or forbidden disk, or of an unfit path, into an error with a remedy.
 
     Raises:
         NoSpace: disk, quota or largest file size are exhausted.
-        NotWritable: no permission, or a disk that is mounted read-only.
+        NotWritable: no permission, a disk that is mounted read-only, a file where a folder should be, or too long a
+            name.
     """
     try:
         yield
@@ -188,6 +190,11 @@ def disk_errors_said(folder: Path) -> Iterator[None]:
             raise NotWritable(
                 f"The system refuses access to '{getattr(error, 'filename', None) or folder}' ({os.strerror(code)}).",
                 "Change the permissions, or choose another --output-dir.",
+            ) from error
+        if code in UNFIT:
+            raise NotWritable(
+                f"The path '{getattr(error, 'filename', None) or folder}' cannot be used ({os.strerror(code)}).",
+                "Choose another --output-dir.",
             ) from error
         raise
 

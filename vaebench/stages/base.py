@@ -410,9 +410,32 @@ def machine() -> dict[str, Any]:
     }
 
 
+def file_part(reference: str) -> Path:
+    """The path in a reference, without a class or options: that of "file.py:Class" or "vavae.pt?stats=stats.pt"."""
+    if Path(reference).exists():
+        return Path(reference)
+    name = reference.partition("?")[0]
+    module = name.rpartition(":")[0]
+    return Path(module if module.endswith(".py") else name).expanduser()
+
+
 def _absolute(role: str, reference: str) -> str:
-    there = means_path(reference) if role in NAMED_ROLES else Path(reference).exists()
-    return str(Path(reference).absolute()) if there else reference
+    """A reference that means the same from every folder, as far as what it names is there."""
+    if role not in NAMED_ROLES or means_path(reference):
+        return str(Path(reference).absolute()) if Path(reference).exists() else reference
+    name, mark, options = reference.partition("?")
+    if name.rpartition(":")[0].endswith(".py"):
+        return f"{file_part(name).absolute()}:{name.rpartition(':')[2]}{mark}{options}"
+    if not means_path(name):
+        return reference
+    parts = [part.partition("=") for part in options.split("&")]
+    placed = [f"{key}{equals}{_if_file(value)}" for key, equals, value in parts]
+    return f"{file_part(name).absolute()}{mark}{'&'.join(placed)}"
+
+
+def _if_file(text: str) -> str:
+    path = Path(text).expanduser()
+    return str(path.absolute()) if path.is_file() else text
 
 
 def _difference(record: Mapping[str, Any], stage: Stage[Any], config: Config, hashes: Mapping[str, str]) -> str:

@@ -87,6 +87,11 @@ class Reference:
         return f"{metric}_{self.label}" if self.label else metric
 
 
+def companion_name(network: str) -> str:
+    """What a companion is called in folders and scores: its registered name, or of a path only the last part."""
+    return network.rpartition("/")[2]
+
+
 def references(folder: Path) -> Iterator[Reference]:
     """The networks of a reference folder: the first, then its companions by name."""
     source = read_json(folder / SOURCE) if (folder / SOURCE).is_file() else {}

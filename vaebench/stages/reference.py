@@ -24,7 +24,7 @@ from vaebench.stages.arrays import save_array
 from vaebench.stages.attributes import require_attributes, save_reader
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
 from vaebench.stages.features import NetworkConfig
-from vaebench.stages.fidelity import COMPANIONS, SOURCE, shared_features
+from vaebench.stages.fidelity import COMPANIONS, SOURCE, companion_name, shared_features
 from vaebench.stages.processes import Processes
 from vaebench.vision import load_network
 from vaebench.vision.base import FrozenNetwork
@@ -70,9 +70,9 @@ class ReferenceConfig(Config):
 
     @model_validator(mode="after")
     def _different(self) -> "ReferenceConfig":
-        names = [self.network.name, *(companion.name for companion in self.companions)]
+        names = [companion_name(network.name) for network in (self.network, *self.companions)]
         if len(set(names)) < len(names):
-            raise ValueError(f"networks must differ, since scores carry their names, got {', '.join(names)}")
+            raise ValueError(f"names of networks must differ, since scores carry them, got {', '.join(names)}")
         return self
 
 
@@ -114,7 +114,7 @@ class ReferenceStage(Stage[ReferenceConfig]):
             if batches:
                 raise ConfigError("A reader of attributes needs features of the data, and a batch stands for them.")
         for number, settings in enumerate((config.network, *config.companions)):
-            place = folder / COMPANIONS / settings.name if number else folder
+            place = folder / COMPANIONS / companion_name(settings.name) if number else folder
             network = load_network(settings.name, device=context.torch_device(), **settings.options)
             for name in SPLITS:
                 batch = batches.get(name) if number == 0 else None

@@ -7,10 +7,11 @@ import os
 import socket
 import sys
 import time
+import traceback
 from bisect import insort
-from collections.abc import Collection, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -101,22 +102,40 @@ def run(spec: StudySpec, graph: Any, root: Path, context: Any, options: Options 
 
     Raises:
         StagesFailed: some stages failed; what does not need them is complete.
+        ConfigError: options that this way of running does not use.
         NoSpace, NotWritable: the study's own files cannot be written.
     """
     how = options if isinstance(options, Options) else Options(jobs=options)
+    refuse_unused(how)
     read_index(root, spec)
     with disk_errors_said(root):
         root.mkdir(parents=True, exist_ok=True)
         _run(spec, graph, root, context, how)
 
 
+def refuse_unused(how: Options, alone: bool = False) -> None:
+    """Refuse options that have no effect; ``alone`` is for stages that are carried out by name.
+
+    Raises:
+        ConfigError: there are some; it names them.
+    """
+    usual = Options(jobs=1 if how.jobs == 1 else None)
+    given = {option.name for option in fields(Options) if getattr(how, option.name) != getattr(usual, option.name)}
+    if alone:
+        way, unused = "With --only, which carries out single stages,", given - {"threads"}
+    elif process_count() > 1:
+        way, unused = "For several launched processes, which share each stage,", given - {"threads"}
+    elif how.engine == "local":
+        way, unused = "Without --engine ray", given & {"address", "copied", "gpus", "needs"}
+    else:
+        way, unused = "With the --address of a Ray cluster", given & {"jobs"} if how.address else set()
+    if unused:
+        names = " and ".join("--for" if name == "needs" else f"--{name}" for name in sorted(unused))
+        raise ConfigError(f"{way} {names} would do nothing.", "Leave that out.")
+
+
 def _run(spec: StudySpec, graph: Any, root: Path, context: Any, how: Options) -> None:
     if process_count() > 1:
-        if how.engine != "local" or (how.jobs or 1) > 1:
-            raise ConfigError(
-                "Several launched processes share each stage; they do not also run stages side by side.",
-                "Leave --jobs and --engine out, or start without a launcher.",
-            )
         _run_together(spec, graph, root, context, how.threads)
         return
     with hold(root / "stages" / ".lock", "this study"):
@@ -136,7 +155,7 @@ def _run_together(spec: StudySpec, graph: Any, root: Path, context: Any, threads
             if index is not None and not is_complete(folders[node.id]):
                 print(f"== {node.id}", file=sys.stderr, flush=True)
             # torchrun leaves a process one core, and while the first one works alone the others only wait.
-            with torch_threads(threads or (None if node.stage.parallel else core_count())):
+            with _stage_may_fail(node.id), torch_threads(threads or (None if node.stage.parallel else core_count())):
                 execute(node.stage, node.config, graph.inputs(node, root), folders[node.id], context, node.hash)
             if index is not None:
                 index.write()
@@ -152,6 +171,19 @@ def _run_together(spec: StudySpec, graph: Any, root: Path, context: Any, threads
         index = Index(spec, graph, root)
         index.write()
         go(index)
+
+
+@contextmanager
+def _stage_may_fail(name: str) -> Iterator[None]:
+    """Say which stage failed; of a fault, the traceback too."""
+    try:
+        yield
+    except Exception as error:
+        words = str(error)
+        if not isinstance(error, VaebenchError):
+            traceback.print_exc()
+            words = f"{type(error).__name__}: {error}"
+        raise StagesFailed(f"Stage '{name}' failed: {words}") from error
 
 
 class _Run:
@@ -330,8 +362,6 @@ def make_engine(
         return make_ray_engine(options)
     if options.engine != "local":
         raise ConfigError(f"Unknown engine '{options.engine}'.", "Known: local, ray.")
-    if options.needs or options.copied:
-        raise ConfigError("Resources by kind of stage, and results that are copied, are for --engine ray.")
     import torch
 
     from vaebench.study.engines.local import LocalEngine, visible_gpus

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vaebench.core.config import Config, build, content_hash
+from vaebench.core.config import Config, build, content_hash, refuse_elsewhere
 from vaebench.core.errors import ConfigError, MissingPath, MissingWeights, suggest
 from vaebench.stages import STAGES
 from vaebench.stages.base import Stage, input_hash, stage_hash
@@ -15,9 +15,13 @@ from vaebench.stages.reference import reference_parts
 from vaebench.study.controls import control_entries
 from vaebench.study.reading import merged
 from vaebench.study.spec import GenerateSweep, StudySpec, TokenizerEntry
+from vaebench.tokenizers import TOKENIZERS
 
 # A folder's name may have 255 bytes on most disks; hashes and suffixes need some of them.
 LONGEST_NAME = 160
+# Where settings are made that each stage gets from the study, or from the command for a single tokenizer.
+SEEDS = "seeds (--seed)"
+SWEPT = {"steps": "generate.steps (--steps)", "cfg": "generate.cfg (--cfg)", "nfe": "generate.nfe (--nfe)"}
 # Where an input comes from: "needs" maps roles to nodes of the graph, "given" to paths or names from outside.
 Source = Mapping[str, Mapping[str, str]]
 
@@ -203,9 +207,11 @@ def _add_tokenizer(
             del needs["init"]
             given["init"] = str(entries[str(entry.init)].load)
     elif entry.init is not None:
-        if not Path(entry.init).exists() and ":" not in entry.init and "/" not in entry.init:
+        registered = entry.init.partition("?")[0] in TOKENIZERS
+        if not (registered or Path(entry.init).exists() or ":" in entry.init or "/" in entry.init):
             raise ConfigError(
-                f"Tokenizer '{entry.name}' starts from '{entry.init}', which is no entry of this study and no path.",
+                f"Tokenizer '{entry.name}' starts from '{entry.init}', which is no entry of this study, no path and no "
+                "registered tokenizer.",
                 suggest(entry.init, entries),
             )
         given["init"] = entry.init
@@ -213,10 +219,12 @@ def _add_tokenizer(
         needs["features"] = _add_features(graph, spec, entry.teacher)
     elif entry.teacher is not None:
         raise ConfigError(f"Tokenizer '{entry.name}' has a teacher, and method '{entry.method}' takes none.")
+    training = {**spec.training, **entry.training}
+    refuse_elsewhere(training, f"training of tokenizer '{entry.name}'", {"seed": SEEDS})
     config: dict[str, Any] = {
         "method": entry.method,
         "options": entry.options,
-        "training": {**spec.training, **entry.training, "seed": seed},
+        "training": {**training, "seed": seed},
     }
     if entry.init is None:
         config["network"] = entry.network or spec.network
@@ -313,6 +321,10 @@ def add_generation(
     sweep, settings = sweep or spec.generate, merged(spec.sit, own or {})
     if not sweep.steps:
         return
+    refuse_elsewhere(settings, f"the settings of the SiT of '{name}'", {"seed": SEEDS, "steps": SWEPT["steps"]})
+    refuse_elsewhere(sweep.settings, f"the settings of the samples of '{name}'", SWEPT)
+    if len(sweep.nfe) > 1 and (sweep.settings.get("sampler") or {}).get("method") == "dopri5":
+        raise ConfigError("dopri5 takes what its tolerances need, so several nfe are one.", "Give one.")
     with_repa = bool((settings.get("repa") or {}).get("weight"))
     sit = graph.add(
         f"sit-{tag}",

@@ -6,13 +6,15 @@ reading and drawing; where a stage of the same kind has already run in the study
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
+from vaebench.core.errors import VaebenchError
 from vaebench.stages.base import completed
 from vaebench.study.cost import Gpu, stage_work
-from vaebench.study.counting import Work
+from vaebench.study.counting import CodingCount, Work
 from vaebench.study.facts import Facts
 from vaebench.study.graph import Graph
 from vaebench.study.slim import wanting
@@ -34,6 +36,7 @@ class PlannedStage:
         disk_bytes: of its folder.
         work: floating-point operations.
         left_out: what of the work could not be counted, "" if nothing.
+        sized: whether the number of its images is known; where it is not, an estimate of 0 means nothing.
     """
 
     id: str
@@ -44,6 +47,7 @@ class PlannedStage:
     disk_bytes: float
     work: Work = field(default_factory=Work)
     left_out: str = ""
+    sized: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,13 +69,14 @@ def plan(graph: Graph, root: Path, device: str) -> list[PlannedStage]:
     folders = graph.folders(root)
     again = set(wanting(graph, folders))
     records = {name: None if name in again else completed(folder) for name, folder in folders.items()}
-    # Stages of these kinds cost the same for every tokenizer on the same data, so a finished one tells the truth.
-    alike = {
-        node.id: (node.kind, str(facts.data(node)))
-        for node in graph.nodes.values()
-        if node.kind in {"extract", "reconstruct", "probe", "score"}
-    }
-    seen: dict[tuple[str, str], list[float]] = {}
+    todo = {node.kind for node in graph.nodes.values() if records[node.id] is None}
+    # Stages of these kinds cost the same for all tokenizers of one network and latent shape on the same data.
+    alike: dict[str, tuple[str, str, CodingCount]] = {}
+    for node in graph.nodes.values():
+        if node.kind in todo & {"extract", "reconstruct", "probe", "score"}:
+            with suppress(VaebenchError):  # of a tokenizer that is gone, whose stages may be complete all the same
+                alike[node.id] = (node.kind, str(facts.data(node)), facts.coding(node))
+    seen: dict[tuple[str, str, CodingCount], list[float]] = {}
     for node_id, key in alike.items():
         if (record := records[node_id]) is not None:
             seen.setdefault(key, []).append(record["seconds"])
@@ -87,9 +92,12 @@ def plan(graph: Graph, root: Path, device: str) -> list[PlannedStage]:
         seconds = max(cost.seconds, computing) if node.kind in WHOLE else cost.seconds + computing
         if node.id in alike and alike[node.id] in seen:
             seconds = mean(seen[alike[node.id]])
-        unknown = "" if facts.data(node)["known"] else "images of data whose number is not known before they are there"
+        sized = facts.data(node)["known"]
+        unknown = "" if sized else "images of data whose number is not known before they are there"
         left_out = ", ".join(filter(None, (counted.left_out, unknown)))
-        lines.append(PlannedStage(node.id, node.kind, folder, False, seconds, cost.disk_bytes, counted.work, left_out))
+        lines.append(
+            PlannedStage(node.id, node.kind, folder, False, seconds, cost.disk_bytes, counted.work, left_out, sized)
+        )
     return lines
 
 

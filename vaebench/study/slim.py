@@ -43,6 +43,7 @@ def slim(root: Path, index: Mapping[str, Any], target: Path, largest: int) -> tu
         known = target / "index.json"
         if not known.is_file() or read_json(known).get("study") != index["study"]:
             raise MismatchError(f"'{target}' is not empty and holds no copy of this study.", "Choose another folder.")
+    target.mkdir(parents=True, exist_ok=True)
     copied = 0
     for stage in index["stages"]:
         source, goal = root / stage["folder"], target / stage["folder"]

@@ -58,6 +58,17 @@ class TokenizerEntry(Config):
     def _one_origin(self) -> "TokenizerEntry":
         if (self.method is None) == (self.load is None):
             raise ValueError(f"tokenizer '{self.name}' needs either method (train it) or load (take a ready one)")
+        idle = [field for field in ("init", "options", "teacher", "training") if getattr(self, field)]
+        if self.load is not None and idle:
+            raise ValueError(
+                f"tokenizer '{self.name}' is a ready one, for which {', '.join(idle)} would do nothing. Leave that "
+                "out; options of a ready tokenizer go into load, such as 'dct?f=8&d=16'"
+            )
+        if self.init is not None and self.network is not None:
+            raise ValueError(
+                f"tokenizer '{self.name}' has the network of its start '{self.init}', and network would do nothing. "
+                "Leave network or init out"
+            )
         return self
 
 

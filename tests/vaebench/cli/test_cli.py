@@ -1,9 +1,11 @@
 """The command line as a user meets it: help, results, and mistakes that end with one message and exit code 2."""
 
+import errno
 import subprocess
 import sys
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 import typer
@@ -13,6 +15,8 @@ from typer.testing import CliRunner
 
 from vaebench.api import extract, generation_graph, prepare_data
 from vaebench.cli.app import app
+from vaebench.cli.options import folder_name
+from vaebench.core.errors import ConfigError
 from vaebench.latents import LatentFile, estimated_bytes
 from vaebench.tokenizers import load_tokenizer
 
@@ -136,6 +140,12 @@ MISTAKES = {
     "no workers": (("data", "prepare", "avatars", "--workers", "0"), "--workers"),
     "unknown data, not prepared": (("data", "prepare", "./avatrs", "--dry-run"), "neither a registered data set nor"),
     "numbers": (("generate", ".", "--cfg", "a,b"), "not a list of numbers"),
+    "a seed of training": (("train", "kl-vae", "-o", "seed=5", "--dry-run"), "Set seed (--seed) instead"),
+    "ray's address": (("study", "run", "quickstart", "--address", "x:1", "--output-dir", "new"), "--address would do"),
+    "only, and ray": (
+        ("study", "run", "quickstart", "--only", "data", "--engine", "ray", "--memory", "1", "--for", "sit:gpus=1"),
+        "With --only, which carries out single stages, --engine and --memory and --for would do nothing",
+    ),
 }
 
 
@@ -147,6 +157,69 @@ def test_mistakes_end_with_one_message(name, tmp_path, monkeypatch):
     assert result.exit_code == 2, result.output
     assert message in " ".join(result.output.split())
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("arguments", [
+    ("data", "prepare", "avatars", "-o", "train=4"),
+    ("data", "show", "avatars", "-o", "image_size=16", "-o", "train=4", "-o", "validation=2", "-o", "test=2"),
+    ("study", "run", "quickstart"),
+    ("tokenizers", "new", "mine"),
+], ids=" ".join)  # fmt: skip
+@pytest.mark.parametrize("place", ["notes.txt", "notes.txt/below", "x" * 300], ids=["file", "below", "long"])
+def test_a_place_that_can_be_no_folder_is_a_mistake(tmp_path, monkeypatch, arguments, place):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.txt").write_text("mine")
+    result = run(*arguments, "--output-dir", place)
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert "Error: " in result.output
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(("code", "message"), [
+    (errno.ENOSPC, "is full"), (errno.EACCES, "refuses access to 'there'"), (errno.ENOTDIR, "'there' cannot be used"),
+])  # fmt: skip
+def test_what_the_disk_says_of_a_report_is_one_message(monkeypatch, code, message):
+    def broken(*_):
+        raise OSError(code, "no", "there")
+
+    monkeypatch.setattr("reports.make_report", broken)
+    result = run("report", "somewhere")
+    assert result.exit_code == 2, result.exception
+    assert message in result.output
+
+
+def test_prepared_data_take_no_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sizes = [word for size in ("image_size=16", "train=4", "validation=2", "test=2") for word in ("-o", size)]
+    assert run("data", "prepare", "avatars", *sizes, "--output-dir", "made").exit_code == 0
+    assert run("data", "prepare", "made", *sizes).output.strip() == "made"
+    for more, message in (
+        (("-o", "image_size=32"), "prepared already, with image_size=16"),
+        (("--output-dir", "other"), "prepared already"),
+    ):
+        result = run("data", "prepare", "made", *more)
+        assert result.exit_code == 2
+        assert message in result.output
+    with pytest.raises(ConfigError, match="prepared already, with image_size=16"):
+        extract("pixels?f=8", "made", "latents", data_options={"image_size": 32})
+
+
+@pytest.mark.parametrize(("reference", "name"), [
+    ("kl-vae", "kl-vae"), ("/home/me/mine.py:Blur", "Blur"), ("module.sub:Blur", "Blur"), ("runs/model.v2", "model.v2"),
+    ("dct?f=8&d=16", "dct-f=8-d=16"), ("owner/vae.v2@main", "vae.v2@main"), (".", "here.v1"), ("vavae.pt", "vavae"),
+])  # fmt: skip
+def test_folders_are_called_after_what_they_are_made_of(tmp_path, monkeypatch, reference, name):
+    (tmp_path / "here.v1" / "runs" / "model.v2").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here.v1")
+    (tmp_path / "here.v1" / "vavae.pt").write_text("")
+    assert folder_name(reference) == name
+    made = {}
+    for stage in ("train", "extract", "generate"):
+        monkeypatch.setattr(f"vaebench.api.{stage}", lambda *given, stage=stage, **_: made.update({stage: given}) or [])
+        assert run(stage, reference).exit_code == 0
+    assert made["train"][2] == Path("runs") / name
+    assert made["extract"][2] == Path("runs") / f"{name}-latents"
+    assert made["generate"][1] == Path("runs") / f"generation-{name}"
 
 
 def test_what_preparing_would_do_is_told_of_a_path_too(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 import vaebench
+from vaebench.api import score_inputs
 from vaebench.cli.app import app
 from vaebench.core.errors import MismatchError
 from vaebench.core.scores import read_scores
@@ -66,6 +67,18 @@ def test_controls_stand_beside_the_scores(smoke_run, tmp_path, monkeypatch):
     names, _, told = shown()  # from now on they are there
     assert names == [True] * 3
     assert "--controls tells" not in told
+
+
+def test_a_tokenizer_on_record_by_class_or_with_options_is_found(smoke_run, tmp_path):
+    latents = tmp_path / "latents"
+    shutil.copytree(stage(smoke_run, "extract-kl-vae"), latents)
+    record = json.loads((latents / "stage.json").read_text())
+    for name, rest in (("mine.py", ":Blur"), ("vavae.pt", "?stats=/somewhere/s.pt")):
+        record["references"] = {"data": "/no/such/place", "tokenizer": f"{tmp_path / name}{rest}"}
+        (latents / "stage.json").write_text(json.dumps(record))
+        assert "tokenizer" not in score_inputs(latents, None, None)
+        (tmp_path / name).write_text("")
+        assert score_inputs(latents, None, None)["tokenizer"] == f"{tmp_path / name}{rest}"
 
 
 def test_without_the_data_their_scores_are_not_available(smoke_run, tmp_path):

@@ -228,6 +228,23 @@ def test_a_numbered_device_is_refused():
         Context(device="cuda:1").torch_device()
 
 
+def test_references_to_tokenizers_are_recorded_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine.py", "vavae.pt", "s.pt", "dct", "8"):
+        (tmp_path / name).write_text("")
+    for given, recorded in (
+        ("mine.py:Blur?f=8", f"{tmp_path}/mine.py:Blur?f=8"),
+        ("vavae.pt?stats=s.pt", f"{tmp_path}/vavae.pt?stats={tmp_path}/s.pt"),
+        ("vavae.pt", f"{tmp_path}/vavae.pt"),
+        ("dct?f=8&d=16", "dct?f=8&d=16"),
+        ("module:Blur", "module:Blur"),
+        ("owner/vae@main", "owner/vae@main"),
+    ):
+        assert base._absolute("tokenizer", given) == base._absolute("init", recorded) == recorded
+    places = [base.file_part(given).name for given in ("/a/mine.py:Blur?f=8", "/a/v.pt?stats=/b/s.pt", "/a/folder")]
+    assert places == ["mine.py", "v.pt", "folder"]
+
+
 def test_the_record_names_machine_versions_and_inputs(tmp_path):
     (tmp_path / "x").write_text("1")
     folder = execute(Count(), {}, {"data": tmp_path / "x"}, tmp_path / "a", CPU).folder

@@ -1,5 +1,6 @@
 """Companion networks, files of ADM's suite, and the scores that need more than pooled features."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -139,6 +140,21 @@ def test_companions_add_distances_under_their_names(both: Both) -> None:
     assert rfid["rfid_other_stand_in"]["value"] == pytest.approx(rfid["rfid"]["value"])
     assert rfid["rfid"]["protocol"]["network"]["name"] == "stand-in"
     assert (stage(folder, "reference") / "companions" / "other-stand-in" / "train.npy").is_file()
+
+
+def test_a_companion_may_be_a_class_in_a_file(root: Path, latents: Path) -> None:
+    (root / "lib").mkdir()
+    code = "\n".join(Path(__file__).read_text().partition("import vaebench\n")[0].splitlines()[2:])
+    imports = "from vaebench.core.config import Config\nfrom vaebench.vision.base import Features, FrozenNetwork\n"
+    (root / "lib" / "nets.py").write_text(f"{code}\n{imports}{inspect.getsource(Projection)}")
+    name = f"{root}/lib/nets.py:Projection"
+    scores = generate(latents, root / "file", {"networks": ["stand-in", name]})
+    assert scores["gfid_nets.py:Projection"].value == pytest.approx(scores["gfid"].value)
+    assert scores["gfid_nets.py:Projection"].protocol["network"]["name"] == name
+    assert "gfid_vs_reconstructions_nets.py:Projection" in scores
+    assert sorted(path.name for path in (root / "lib").iterdir() if path.name[0] != "_") == ["nets.py"]
+    with pytest.raises(ConfigError, match="must differ"):
+        build(ReferenceConfig, {"networks": ["stand-in", "a/nets.py:Net", "b/nets.py:Net"]})
 
 
 def test_a_companion_leaves_the_first_networks_scores_alone(both: Both, root: Path, latents: Path) -> None:

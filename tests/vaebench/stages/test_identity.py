@@ -137,8 +137,8 @@ def test_a_split_that_the_data_lack_is_named(images, tmp_path):
     prepared = execute(STAGES.get("data")(), {"name": "folder", "options": options}, {}, tmp_path / "data", CPU).folder
     with pytest.raises(UnknownName, match="has no split 'test'"):
         execute(STAGES.get("reference")(), {}, {"data": prepared}, tmp_path / "reference", CPU)
-    with pytest.raises(UnknownName, match="has no split 'tarin'"):
-        execute(STAGES.get("features")(), {"split": "tarin"}, {"data": prepared}, tmp_path / "features", CPU)
+    with pytest.raises(UnknownName, match="has no split 'validation'"):
+        execute(STAGES.get("features")(), {"split": "validation"}, {"data": prepared}, tmp_path / "features", CPU)
 
 
 def test_features_of_reconstructions_are_those_of_the_images_made_at_once(smoke_run):

@@ -10,9 +10,10 @@ import time
 import pytest
 
 import vaebench
-from vaebench.core.errors import MismatchError
+from vaebench.core.errors import ConfigError, MismatchError
 from vaebench.stages.base import Context
-from vaebench.study.engine import Options, finished, run
+from vaebench.study.engine import Options, StagesFailed, finished, refuse_unused, run
+from vaebench.study.engines.job import Needs
 from vaebench.study.graph import build_graph
 from vaebench.study.index import Index
 from vaebench.study.spec import StudySpec, load_study
@@ -52,6 +53,21 @@ def test_running_again_recomputes_nothing(smoke_run, smoke_file):
     before = {p: p.stat().st_mtime_ns for p in smoke_run.rglob("*") if p.is_file()}
     vaebench.run_study(smoke_file, smoke_run)
     assert {p: p.stat().st_mtime_ns for p in smoke_run.rglob("*") if p.is_file()} == before
+
+
+def test_a_page_of_what_was_does_not_outlive_a_run_that_fails(smoke_run, smoke_file, tmp_path, monkeypatch):
+    root = tmp_path / "copy"
+    shutil.copytree(smoke_run, root)
+
+    def failing(*_):
+        raise StagesFailed("on purpose")
+
+    monkeypatch.setattr("vaebench.study.engine.run", failing)
+    vaebench.run_study(smoke_file, root)
+    assert (root / "report" / "report.html").is_file()
+    with pytest.raises(StagesFailed):
+        vaebench.run_study(smoke_file, root, overrides=["probe.seed=3"])
+    assert not (root / "report" / "report.html").exists()
 
 
 def test_a_lost_stage_is_made_again_alone_and_equal(smoke_run, smoke_file, tmp_path):
@@ -156,8 +172,39 @@ def test_launched_processes_notice_what_changed_since_it_was_planned(stub_graph,
     monkeypatch.setattr("vaebench.study.engine.process_count", lambda: 2)
     graph = stub_graph(a={})
     graph.nodes["a"] = dataclasses.replace(graph.nodes["a"], hash="0" * 16)
-    with pytest.raises(MismatchError, match="has changed since it was planned"):
+    with pytest.raises(StagesFailed, match=r"Stage 'a' failed: .* has changed since it was planned"):
         run(stub_spec, graph, tmp_path / "run", Context(device="cpu"))
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"), [("user", "upside down"), ("fault", "ZeroDivisionError: a fault of ours")]
+)
+def test_a_stage_of_launched_processes_that_fails_is_named(
+    stub_graph, stub_spec, tmp_path, monkeypatch, capsys, fail, message
+):
+    monkeypatch.setattr("vaebench.study.engine.process_count", lambda: 2)
+    with pytest.raises(StagesFailed, match=f"Stage 'a' failed: .*{message}"):
+        run(stub_spec, stub_graph(a={"fail": fail}), tmp_path / "run", Context(device="cpu"))
+    assert ("Traceback" in capsys.readouterr().err) == (fail == "fault")
+
+
+@pytest.mark.parametrize(("launched", "options", "names"), [
+    (2, {"wandb": "x", "memory": 1, "retries": 0, "needs": {"sit": Needs()}}, "memory and --for and --retries"),
+    (2, {"jobs": 2, "engine": "ray"}, "--engine and --jobs"),
+    (1, {"address": "x:1"}, "--address"),
+    (1, {"gpus": 0.5}, "--gpus"),
+    (1, {"engine": "ray", "address": "x:1", "jobs": 2}, "--jobs"),
+    (2, {"jobs": 1, "threads": 2}, ""),
+    (1, {"jobs": 2, "memory": 1, "retries": 1, "wandb": "x", "threads": 1}, ""),
+    (1, {"engine": "ray", "address": "x:1", "gpus": 0.5, "copied": True}, ""),
+])  # fmt: skip
+def test_options_that_would_do_nothing_are_refused(monkeypatch, launched, options, names):
+    monkeypatch.setattr("vaebench.study.engine.process_count", lambda: launched)
+    if not names:
+        refuse_unused(Options(**options))
+        return
+    with pytest.raises(ConfigError, match=f"{names}.* would do nothing"):
+        refuse_unused(Options(**options))
 
 
 @pytest.mark.parametrize(("threads", "alone", "shared"), [(None, 3, 1), (2, 2, 2)])

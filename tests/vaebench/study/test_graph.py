@@ -43,14 +43,28 @@ def test_a_fine_tuned_tokenizer_starts_from_the_one_of_its_seed(smoke_file):
     ("tokenizers=[{name: a, method: kl-vae, init: nobody}]", ConfigError, "no entry of this study"),
     ("tokenizers=[{name: a, method: kl-vea}]", UnknownName, "Did you mean 'kl-vae'"),
     ("sit.stepz=3", ConfigError, "stepz"),
+    ("sit.steps=3", ConfigError, r"'steps' in .* would do nothing. Set generate.steps"),
+    ("sit.seed=3", ConfigError, r"'seed' in .* would do nothing. Set seeds"),
+    ("training.seed=3", ConfigError, r"'seed' in training of tokenizer 'kl-vae' would do nothing. Set seeds"),
+    ("tokenizers=[{name: a, method: kl-vae, training: {seed: 3}}]", ConfigError, "Set seeds"),
+    ("generate.settings.cfg=2", ConfigError, r"Set generate.cfg \(--cfg\)"),
+    ("generate.settings.nfe=2", ConfigError, r"Set generate.nfe \(--nfe\)"),
+    ("generate.settings.steps=2", ConfigError, r"Set generate.steps \(--steps\)"),
     ("data.name=avatar", UnknownName, "Did you mean 'avatars'"),
     ("data.options.image_sise=3", ConfigError, "Did you mean 'image_size'"),
+    ("generate={nfe: [8, 16], settings: {sampler: {method: dopri5}}}", ConfigError, "several nfe are one"),
     ("features.split=tset", ConfigError, "should be 'train', 'validation' or 'test', got 'tset'"),
     ("extract.splits=[train,tset]", ConfigError, "should be 'train', 'validation' or 'test', got 'tset'"),
 ])  # fmt: skip
 def test_mistakes_are_found_before_anything_runs(smoke_file, override, error, message):
     with pytest.raises(error, match=message):
         graph(smoke_file, override)
+
+
+def test_training_may_start_from_a_registered_tokenizer(smoke_file):
+    nodes = graph(smoke_file, "tokenizers=[{name: a, method: kl-vae, init: 'dct?f=8&d=16'}]").nodes
+    assert nodes["train-a-s0"].given == {"init": "dct?f=8&d=16"}
+    assert nodes["train-a-s0"].config.network is None
 
 
 def test_a_tokenizer_that_is_only_a_start_is_not_evaluated(smoke_file):

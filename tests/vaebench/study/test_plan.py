@@ -1,6 +1,9 @@
-import pytest
+import json
 
-from vaebench.cli.plan import amount, duration, size
+import pytest
+import yaml
+
+from vaebench.cli.plan import amount, duration, print_plan, size
 from vaebench.core.errors import ConfigError, UnknownName
 from vaebench.data import DATASETS
 from vaebench.generation.sample import SamplerConfig
@@ -66,10 +69,8 @@ def test_the_times_counted_are_those_of_the_sampler(settings):
 
     x = torch.ones(1)
     if config.method == "sde":
-        last = config.last_step != "none"
-        times = time_grid(config.nfe - last, end=1 - config.last_step_size)
         linear = INTERPOLANTS["linear"]
-        euler_maruyama(velocity, x, times, linear, lambda step: torch.zeros(1), last_step=config.last_step)
+        euler_maruyama(velocity, x, config.sde_times, linear, lambda step: torch.zeros(1), last_step=config.last_step)
     elif config.method == "heun":
         heun(velocity, x, time_grid(config.nfe // 2, shift=config.shift))
     else:
@@ -175,6 +176,33 @@ def test_a_tokenizer_at_hand_is_counted_itself(smoke_run, planned):
     folder = next((smoke_run / "stages").glob("train-kl-vae-*"))
     _, lines = planned(f"tokenizers=[{{name: ready, load: '{folder}'}}, {{name: own, method: kl-vae}}]")
     assert lines["extract-ready"].work == lines["extract-own-s0"].work
+
+
+def test_time_here_is_that_of_the_same_network(smoke_run, smoke_file):
+    wide = "{block_out_channels: [32, 32], latent_channels: 4, patch_size: 4, norm_num_groups: 8}"
+    entries = [
+        *load_study(smoke_file).model_dump(exclude_defaults=True)["tokenizers"],
+        {"name": "same", "method": "kl-vae", "training": {"steps": 3}},
+        {"name": "wide", "method": "kl-vae", "network": yaml.safe_load(wide)},
+    ]  # fmt: skip
+    graph = build_graph(load_study(smoke_file, [f"tokenizers={json.dumps(entries)}"]))
+    lines = {line.id: line for line in plan(graph, smoke_run, "cpu")}
+    for kind in ("extract", "reconstruct", "probe"):
+        done = [line.seconds for line in lines.values() if line.done and line.kind == kind]
+        assert len(done) == 3
+        assert lines[f"{kind}-same-s0"].seconds == pytest.approx(sum(done) / 3)
+        assert lines[f"{kind}-wide-s0"].seconds != pytest.approx(sum(done) / 3)
+
+
+def test_what_images_of_unknown_number_take_is_not_said(smoke_file, tmp_path, capsys):
+    data = f"data={{name: folder, options: {{root: '{tmp_path / 'images'}', image_size: 32}}}}"
+    graph = build_graph(load_study(smoke_file, [data, "reference={}"]), tolerant=True)
+    print_plan(graph, tmp_path / "run", "cpu")
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    rows = {words[0]: words[1:] for words in lines if words[1:3] == ["to", "do"]}
+    for name in ("data", "features", "reference", "extract-kl-vae-s0"):
+        assert rows[name][:4] == ["to", "do", "?", "?"]
+    assert rows["train-kl-vae-s0"][2].startswith("~")
 
 
 def test_units():

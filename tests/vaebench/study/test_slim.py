@@ -38,6 +38,13 @@ def test_small_files_stay_and_large_ones_are_named(root, tmp_path):
     assert slim(root, read_index(root), tmp_path / "slim", 5000) == (0, size)
 
 
+def test_a_study_of_which_nothing_is_complete_can_be_slimmed(root, tmp_path):
+    shutil.rmtree(root / "stages")
+    copied, _ = slim(root, read_index(root), tmp_path / "new" / "slim", 5000)
+    assert copied == 0
+    assert (tmp_path / "new" / "slim" / "index.json").is_file()
+
+
 def test_scores_stay_and_headers_of_latents(root, tmp_path):
     folder = next((root / "stages").glob("a-*"))
     (folder / "scores.json").write_text(json.dumps(["long"] * 2000))

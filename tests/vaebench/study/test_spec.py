@@ -21,6 +21,10 @@ def test_misspelt_study_suggests():
     ([{"name": "a"}], "either method"),
     ([{"name": "a", "method": "kl-vae", "load": "x"}], "either method"),
     ([{"name": "a", "methd": "kl-vae"}], "Did you mean 'method'"),
+    ([{"name": "a", "load": "dct", "options": {"f": 8}}], "options would do nothing.* go into load, such as 'dct.f=8"),
+    ([{"name": "a", "load": "dct", "training": {"steps": 1}, "init": "b"}], "init, training would do nothing"),
+    ([{"name": "a", "load": "dct", "teacher": "b"}], "teacher would do nothing"),
+    ([{"name": "a", "method": "kl-vae", "init": "b", "network": "tiny"}], "network of its start 'b'"),
 ])  # fmt: skip
 def test_tokenizers_that_make_no_sense(tokenizers, message):
     from vaebench.core.config import build

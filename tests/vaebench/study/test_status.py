@@ -281,5 +281,5 @@ def test_resources_by_kind_are_read_from_words_and_are_for_ray(stub_graph, stub_
         with pytest.raises(ConfigError, match="is not of the form"):
             _needs([word])
     for options in (Options(needs={"stub": Needs(threads=2)}), Options(copied=True)):
-        with pytest.raises(ConfigError, match="for --engine ray"):
+        with pytest.raises(ConfigError, match="Without --engine ray"):
             run(stub_spec, stub_graph(a={}), tmp_path, CPU, options)
