@@ -104,6 +104,20 @@ class Study:
             done &= set(self.comparison.loc[scored, "label"])
         return [label for label in self.families if label in done]
 
+    @property
+    def left(self) -> list[str]:
+        """What the study asks for and these tables lack: tokenizers, and second backbones on those that are there."""
+        entries = [entry for entry in self.config["tokenizers"] if entry.get("evaluate", True)]
+        runs = self.runs[self.runs["metric"] == REAL]
+        there = set(zip(runs["label"], runs["vectorisation"], strict=True))
+        lacking = [entry["name"] for entry in entries if entry["name"] not in self.labels]
+        return lacking + [
+            f"{backbone} on {entry['name']}"
+            for entry in entries
+            for backbone in entry.get("backbones", ())
+            if entry["name"] in self.labels and (entry["name"], backbone) not in there
+        ]
+
     @cached_property
     def trained(self) -> list[str]:
         """Without the controls, which nobody trained."""
