@@ -133,4 +133,8 @@ def test_orders_at_other_budgets_are_of_the_same_runs(made):
         assert len(pairs) >= 3
         agreement = made["avatars"].agreement(made["budgets"], setting)
         assert agreement.value == pytest.approx(spearmanr(*zip(*pairs, strict=True)).statistic)
+        targets = ("gfid", "gfid_vs_reconstructions")
+        with_probe = [made["budgets"].with_probe(made["budgets"].generated(target, setting)) for target in targets]
+        for found in (agreement, *with_probe):  # the text says that none is clear of 0
+            assert "[" not in str(found) or found.low < 0 < found.high
     assert made["avatars"].apart(made["budgets"], "psnr") < 0.5, "the same tokenizers, but for rounding"
