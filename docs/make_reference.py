@@ -274,11 +274,7 @@ def _settings(config: type[BaseModel]) -> list[str]:
 
 def _fields(config: type[BaseModel]) -> list[str]:
     described = any(field.description for field in config.model_fields.values())
-    rows = (
-        ["| setting | type | default | |", "|---|---|---|---|"]
-        if described
-        else ["| setting | type | default |", "|---|---|---|"]
-    )
+    rows = [f"| setting | type | default |{' |' * described}", f"|---|---|---|{'---|' * described}"]
     for name, field in config.model_fields.items():
         default = (
             "required" if field.default is PydanticUndefined and field.default_factory is None else f"`{_plain(field)}`"

@@ -20,7 +20,7 @@ def quickstart(
     jobs: Jobs = None,
     dry_run: opt.DryRun = False,
 ) -> None:
-    """From nothing to a report: plain KL-VAE, VA-VAE and Send-VAE on embedded data, in 10 to 30 minutes on two cores.
+    """From nothing to a report: plain KL-VAE, VA-VAE and Send-VAE on embedded data, in ten minutes on two fast cores.
 
     Example: vaebench quickstart --output-dir runs/quickstart
     """
