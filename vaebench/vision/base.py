@@ -48,7 +48,7 @@ class Features:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resize to ``size`` x ``size``, clamp to [0, 1], then (x - mean) / std per channel.
+    """Resize to ``size`` x ``size``, clamp to [0, 1], then (x - mean) / std per channel, in channels-last memory.
 
     The filter is antialiased, and clamping undoes its overshoot, as 8-bit image libraries do; ``antialias`` False
     leaves out both, as VA-VAE's and REPA's scripts do.
@@ -61,13 +61,14 @@ class Preprocessing:
     antialias: bool = True
 
     def __call__(self, images: Tensor) -> Tensor:
+        images = images.contiguous()  # with channels last, antialiased resizing takes twice as long on CPUs
         if images.shape[-2:] != (self.size, self.size):
             size = (self.size, self.size)
             images = F.interpolate(images, size=size, mode=self.resample, antialias=self.antialias)
             images = images.clamp_(0, 1) if self.antialias else images
         mean = images.new_tensor(self.mean).view(1, 3, 1, 1)
         std = images.new_tensor(self.std).view(1, 3, 1, 1)
-        return (images - mean) / std
+        return images.sub(mean).div_(std).contiguous(memory_format=torch.channels_last)
 
 
 class FrozenNetwork(nn.Module, ABC):
@@ -128,7 +129,6 @@ class FrozenNetwork(nn.Module, ABC):
         """
         if images.ndim != 4 or images.shape[1] != 3 or not images.is_floating_point():
             raise ValueError(f"Expected float images (n, 3, H, W) in [0, 1], got {images.dtype} {tuple(images.shape)}.")
-        images = images.contiguous(memory_format=torch.channels_last)
         chunks = images.split(CPU_CHUNK) if images.device.type == "cpu" else (images,)
         parts = [self.features(chunk) for chunk in chunks]
         if len(parts) == 1:

@@ -15,7 +15,7 @@ from vaebench.core.config import Config
 from vaebench.core.errors import ConfigError, MissingWeights, suggest
 from vaebench.core.files import package_file, sha256_file
 from vaebench.vision.base import HALF, IMAGENET, Features, Filter, FrozenNetwork, Preprocessing, in_order, load_state
-from vaebench.vision.fusion import fuse_batch_norm
+from vaebench.vision.fusion import fuse_batch_norm, pad_in_convolutions
 from vaebench.vision.library import timm
 
 HEAD = "head"
@@ -59,7 +59,7 @@ class EmbeddedNetwork(FrozenNetwork):
         stages = [f"blocks.{index}" for index in range(len(network.blocks))]
         if config.layer not in (HEAD, *stages):
             raise ConfigError(f"{self.name} has no layer '{config.layer}'.", suggest(config.layer, [HEAD, *stages]))
-        self.network = fuse_batch_norm(network.eval())
+        self.network = pad_in_convolutions(fuse_batch_norm(network.eval()))
         self.layer = config.layer
         self.input_size = config.input_size
         self.preprocess = Preprocessing(config.input_size, config.resample, self.mean, self.std)

@@ -1,5 +1,6 @@
 """That the embedded weights are mapped right, shown by independent forward passes and by what the networks see."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +9,14 @@ import timm
 import torch
 import torch.nn.functional as F
 from timm.data import ImageNetInfo
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
 
 from vaebench.core.errors import ConfigError, MissingWeights
 from vaebench.vision import load_network
 from vaebench.vision.base import HALF, IMAGENET, FrozenNetwork, Preprocessing, in_order, load_state
 from vaebench.vision.embedded import EfficientNetLite0, MobileNetV2
+from vaebench.vision.fusion import pad_in_convolutions
 from vaebench.vision.transforms import centre_crop_resize, to_unit
 
 
@@ -129,6 +131,17 @@ def test_shapes_and_provenance(name: str, size: int, images: Tensor) -> None:
     features = network(images[:2])
     assert features.patches.shape == (2, 1280, *network.patch_grid)
     assert features.pooled.shape == (2, 1280)
+
+
+@pytest.mark.parametrize("kernel", [3, 5, 7])
+def test_convolutions_that_pad_by_themselves_give_the_same(kernel: int) -> None:
+    torch.manual_seed(0)
+    old = nn.Sequential(timm.layers.Conv2dSame(6, 6, kernel, 2, groups=3), timm.layers.Conv2dSame(6, 4, kernel, 1))
+    new = pad_in_convolutions(copy.deepcopy(old))
+    assert type(new[0]) is nn.Conv2d
+    assert type(new[1]) is timm.layers.Conv2dSame  # of stride 1, whose padding is even already
+    x = torch.randn(2, 6, 32, 24)
+    torch.testing.assert_close(new(x), old(x))
 
 
 def test_published_hash_of_the_teacher(teacher: FrozenNetwork) -> None:
