@@ -67,7 +67,7 @@ def show(
     override: opt.Overrides = None,
     device: opt.Device = "auto",
     seed: Annotated[int | None, typer.Option(help="Seed of drawing or splitting, where the data set has one.")] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "train",
+    split: Annotated[str | None, typer.Option(help="train, validation or test; the first that has images.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Number of images.")] = 24,
 ) -> None:
     """Describe a data set and write a contact sheet with labels and attributes, and a table of prevalence.
@@ -87,6 +87,7 @@ def show(
         print(kind.guide(name))
         return
     dataset = open_data(prepare_data(name, None, values, opt.context(device)) / "data.h5")
+    split = split or next(name for name, part in dataset.splits.items() if len(part))
     if split not in dataset.splits:
         raise UnknownName(f"Unknown split '{split}'.", suggest(split, dataset.splits))
     info, folder = dataset.info, output_dir or Path("runs") / "data"

@@ -102,6 +102,17 @@ class FashionMNIST(ImageSource):
     def identity(self) -> dict[str, Any]:
         return dict(self.config.model_dump(mode="json", exclude={"root"}))
 
+    def watched(self) -> dict[str, Path]:
+        if self.config.root is not None:
+            return {}
+        try:
+            folder = find_folder(None)
+        except MissingPath:
+            return {}
+        if folder.is_relative_to(DEBIAN_FOLDER):  # the same on every machine, whatever their times
+            return {}
+        return {path.name: path for path in folder.glob("*-idx?-ubyte*") if path.is_file()}
+
     def describe(self) -> DataInfo:
         return DataInfo(
             name="fashion-mnist",

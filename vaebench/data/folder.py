@@ -43,8 +43,9 @@ class FolderConfig(SourceConfig):
             with a folder per class, or the class folders themselves; images without class folders have no labels.
         table: CSV, TSV or Parquet file with one row per image; paths in it are relative to ``root``, or to the table's
             own folder when there is no ``root``.
-        path_column, label_column, split_column: columns of the table; the last two are used if they exist.
-        attributes: attribute columns, 0/1 or -1/1; all remaining columns when None.
+        path_column, label_column, split_column: columns of the table. The last two are used if they exist, must exist
+            if they are named otherwise than by default, and are not looked for when None.
+        attributes: attribute columns, 0/1 or -1/1; all remaining columns when None, none when empty.
         validation_fraction, test_fraction: shares of the images that go to splits which are not given. Which image goes
             where follows from a hash of its path, so that adding images moves no other.
         seed: another seed divides the images differently.
@@ -54,8 +55,8 @@ class FolderConfig(SourceConfig):
     root: Path | None = None
     table: Path | None = None
     path_column: str = "path"
-    label_column: str = "label"
-    split_column: str = "split"
+    label_column: str | None = "label"
+    split_column: str | None = "split"
     attributes: tuple[str, ...] | None = None
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     test_fraction: float = Field(0.1, ge=0, lt=1)
@@ -227,6 +228,7 @@ class Folder(ImageSource):
                 f"{file} has no column '{config.path_column}' (path_column).",
                 suggest(config.path_column, map(str, data.columns)),
             )
+        require_named(config, str(file), list(map(str, data.columns)), "label_column", "split_column")
         if data.empty:
             raise DataError(f"{file} has no rows.")
         if lacking := int(data[config.path_column].isna().sum()):
@@ -245,10 +247,13 @@ class Folder(ImageSource):
         table["label"] = data.get(config.label_column)
         if table["label"].isna().any() and table["label"].notna().any():
             raise DataError(f"{file}: {int(table['label'].isna().sum())} row(s) have no '{config.label_column}'.")
-        given = data.get(config.split_column, [None] * len(data))
-        splits = [_split_name(s, file, config.split_column) if config.split_column in data else None for s in given]
+        column = config.split_column
+        splits: list[str | None] = [None] * len(data)
+        if column is not None and column in data:
+            splits = [_split_name(split, file, column) for split in data[column]]
         table["split"] = pd.Series(splits, table.index, dtype=object)
-        self._attributes = config.attributes or tuple(str(c) for c in data.columns if c not in special)
+        remaining = tuple(str(c) for c in data.columns if c not in special)
+        self._attributes = remaining if config.attributes is None else config.attributes
         for name in self._attributes:
             if name not in data:
                 raise UnknownName(f"{file} has no attribute column '{name}'.", suggest(name, map(str, data.columns)))
@@ -276,6 +281,19 @@ def attribute_level(labels: Sequence[str] | None, attributes: np.ndarray, source
         stacklevel=4,
     )
     return "class"
+
+
+def require_named(config: SourceConfig, source: str, columns: Sequence[str], *settings: str) -> None:
+    """Check columns that are only used if they exist: one that is not there has to be None or the default.
+
+    Raises:
+        UnknownName: another name was given; the remedy is the nearest column.
+    """
+    for setting in settings:
+        name = getattr(config, setting)
+        # Not by `model_fields_set`: a stage hands on every setting, whether it was given or not.
+        if name not in (None, type(config).model_fields[setting].default, *columns):
+            raise UnknownName(f"'{source}' has no column '{name}' ({setting}).", suggest(name, columns))
 
 
 def read_image(path: Path) -> Image.Image:

@@ -5,17 +5,19 @@ data set of the hub as ``owner/name`` (or ``owner/name@revision``), which the ex
 is a struct with ``bytes``, as the library `datasets` writes it, or plain bytes.
 
 Which split a file of a folder belongs to is said by its name or by a folder above it (``default/train/0000.parquet``).
-A split in which every label is -1 or missing, as in the test splits of competitions, has no labels.
+A split in which every label is -1 or missing, as in the test splits of competitions, has no labels, nor has one that
+lacks the column.
 """
 
 import io
 import json
 import re
-from collections.abc import Iterator
+import warnings
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -29,9 +31,11 @@ from vaebench.core.files import file_states
 from vaebench.core.offline import offline
 from vaebench.core.seeds import seed_of
 from vaebench.data.base import SPLITS, DataInfo, SplitName
-from vaebench.data.folder import SPLIT_NAMES, attribute_level
+from vaebench.data.folder import SPLIT_NAMES, attribute_level, require_named
 from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig
 from vaebench.vision.transforms import as_rgb, centre_crop_resize
+
+PARTS = {"of", "part", "shard"}  # words in the name of a file that number it
 
 
 class HubConfig(SourceConfig):
@@ -40,7 +44,8 @@ class HubConfig(SourceConfig):
     Attributes:
         image_size: images are cropped and resized to it.
         root: see the module.
-        image_column, label_column: columns; the second is used if it exists.
+        image_column, label_column: columns. The second is used where it exists, must exist in some split if it is named
+            otherwise than by default, and is not looked for when None: the images then have no labels.
         attributes: columns of 0 and 1.
         validation_fraction, test_fraction: of the training rows, for splits that the data set does not have.
         seed: of that division.
@@ -48,7 +53,7 @@ class HubConfig(SourceConfig):
 
     root: str
     image_column: str = "image"
-    label_column: str = "label"
+    label_column: str | None = "label"
     attributes: tuple[str, ...] = ()
     validation_fraction: float = Field(0.1, ge=0, lt=0.5)
     test_fraction: float = Field(0.1, ge=0, lt=0.5)
@@ -93,11 +98,12 @@ class Hub(ImageSource):
             for column in (self.config.image_column, *self.config.attributes):
                 if column not in table.columns:
                     raise UnknownName(f"'{self.config.root}' has no column '{column}'.", suggest(column, table.columns))
+        columns = sorted({column for table in tables.values() for column in table.columns})
+        require_named(self.config, self.config.root, columns, "label_column")
         if not any(table.n for table in tables.values()):
             raise DataError(f"'{self.config.root}' has no rows.")
         rows = self._with_missing_splits({split: np.arange(table.n) for split, table in tables.items()})
-        labelled = all(self.config.label_column in table.columns for table in tables.values())
-        labels = {split: self._labels(split, table) for split, table in tables.items()} if labelled else {}
+        labels = {split: self._labels(split, table) for split, table in tables.items()}
         plans: dict[str, Plan] = {}
         named: dict[SplitName, list[str]] = {}
         start = 0
@@ -126,6 +132,8 @@ class Hub(ImageSource):
     def _labels(self, split: str, table: "_Table") -> list[str] | None:
         """The class of each row by name; None where no row has one."""
         column = self.config.label_column
+        if column is None or column not in table.columns:
+            return None
         values, called = table.column(column), table.class_names(column)
         if all(value is None or value == -1 for value in values):
             return None
@@ -139,7 +147,7 @@ class Hub(ImageSource):
             raise DataError(
                 f"'{self.config.root}', {split}: '{column}' names no class in row {some(wrong)} "
                 f"(such as {values[wrong[0]]!r}).",
-                "Remove those rows, or set label_column to a column that there is not, for images without labels.",
+                "Remove those rows, or set label_column: null for images without labels.",
             )
         return [called[value] if called else str(value) for value in values]
 
@@ -188,14 +196,25 @@ class Hub(ImageSource):
                 "that FOLDER.",
             ) from error
         column = self.config.image_column
-        if not any(split.lower() in SPLIT_NAMES for split in loaded):
+        named: dict[str, list[str]] = {}
+        for split in loaded:
+            if split.lower() in SPLIT_NAMES:
+                named.setdefault(SPLIT_NAMES[split.lower()], []).append(split)
+        if not named:
             raise DataError(f"'{name}' has the splits {', '.join(loaded)}; none of them is train, validation or test.")
+        _require_one_name(name, named)
+        others = [f"{split} ({len(part)} rows)" for split, part in loaded.items() if split.lower() not in SPLIT_NAMES]
+        if others:
+            warnings.warn(
+                f"'{name}' has splits that are none of train, validation and test, and are left out: {some(others)}.",
+                stacklevel=4,
+            )
+        parts = {split: loaded[given] for split, (given,) in named.items()}
         return {
-            SPLIT_NAMES[split.lower()]: _Loaded(
+            split: _Loaded(
                 part.cast_column(column, datasets.Image(decode=False)) if column in part.column_names else part
             )
-            for split, part in loaded.items()
-            if split.lower() in SPLIT_NAMES
+            for split, part in parts.items()
         }
 
     def draw(self, split: str, start: int, stop: int) -> Drawn:
@@ -293,36 +312,65 @@ def _by_split(folder: Path) -> dict[str, list[Path]]:
 
     Raises:
         DataError: there are none, or files of several configurations, or one that neither its name nor a folder's puts
-            into a split.
+            into a split, or a split that is called by several names.
     """
     files = sorted(Path(name) for name, *_ in file_states(folder) if name.endswith(".parquet"))
     if not files:
         raise DataError(f"'{folder}' holds no Parquet files.")
     found: dict[str, list[Path]] = {}
+    called: dict[str, set[str]] = {}
     configurations, unnamed = set(), []
     for file in files:
         above = file.parts[:-1]
-        named = [split for name in (file.stem, *reversed(above)) if (split := _split_in(name))]
-        if not named and len(files) > 1:
+        # "train_extra-0" names no split that is known: it would be merged with "train-0".
+        names = [file.stem] if len(files) == 1 or not _words_after_split(file.stem) else []
+        names = [name for name in (*names, *reversed(above)) if _split_in(name)]
+        if not names and len(files) > 1:
             unnamed.append(file.as_posix())
-        found.setdefault(named[0] if named else "train", []).append(folder / file)
+        split = (_split_in(names[0]) if names else None) or "train"
+        called.setdefault(split, set()).add("_".join(_words(names[0])) if names else "")
+        found.setdefault(split, []).append(folder / file)
         configurations.add("/".join(takewhile(lambda name: not _split_in(name), above)) or ".")
     if unnamed:
         raise DataError(
             f"'{folder}' holds {len(files)} Parquet files, and of these no split is named by {some(unnamed)}.",
-            "Call them train-..., validation-... and test-..., or put them into folders of these names.",
+            "Call them train-..., validation-... and test-..., with no other word behind, or put them into folders of "
+            "these names.",
         )
     if len(configurations) > 1:
         raise DataError(
             f"'{folder}' holds several configurations of a data set: {', '.join(sorted(configurations))}.",
             "Give the folder of one of them as 'root'.",
         )
+    _require_one_name(str(folder), called)
     return found
 
 
+def _require_one_name(source: str, called: Mapping[str, Collection[str]]) -> None:
+    for split, names in called.items():
+        if len(names) > 1:
+            raise DataError(
+                f"'{source}' has several splits that would be the {split} split: {', '.join(sorted(names))}.",
+                "Give a folder with the Parquet files of one of them as 'root'.",
+            )
+
+
 def _split_in(name: str) -> str | None:
-    words = re.findall("[a-z]+", name.lower())
-    return next((SPLIT_NAMES[word] for word in words if word in SPLIT_NAMES), None)
+    return next((SPLIT_NAMES[word] for word in _words(name) if word in SPLIT_NAMES), None)
+
+
+def _words_after_split(name: str) -> list[str]:
+    return list(dropwhile(lambda word: word not in SPLIT_NAMES, _words(name)))[1:]
+
+
+def _words(name: str) -> list[str]:
+    """Words of a name but for `PARTS`; the letters of a hash, as the hub appends it, are none."""
+    found = []
+    for token in re.findall("[a-z0-9]+", name.lower()):
+        words = re.findall("[a-z]+", token)
+        if token.isalpha() or not SPLIT_NAMES.keys().isdisjoint(words):
+            found += [word for word in words if word not in PARTS]
+    return found
 
 
 def _content(picture: Any) -> bytes:

@@ -18,14 +18,14 @@ CHARACTERS = 33  # that fit into CELL at the small font
 
 
 def contact_sheet(
-    dataset: ImageDataset, path: Path | str, split: str = "train", n: int = 24, columns: int = 6, seed: int = 0
+    dataset: ImageDataset, path: Path | str, split: str | None = None, n: int = 24, columns: int = 6, seed: int = 0
 ) -> Path:
     """Write a PNG of ``n`` samples drawn at random, each with its class label and its attributes below it.
 
     Args:
         dataset: an opened data set.
         path: the PNG to write.
-        split: which split to show.
+        split: which split to show; the first that holds images when None.
         n: how many samples; fewer if the split is smaller.
         columns: samples per row.
         seed: another seed shows others.
@@ -33,6 +33,7 @@ def contact_sheet(
     Returns:
         the path.
     """
+    split = split or next(name for name, part in dataset.splits.items() if len(part))
     data = dataset.split(split)
     rows = np.sort(numpy_generator(seed, "contact sheet", split).permutation(len(data))[:n])
     images = data.images(rows)

@@ -2,7 +2,6 @@
 
 import hashlib
 import inspect
-import os
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from vaebench.core.config import Config, build, content_hash
 from vaebench.core.errors import ConfigError, DataError, UnknownName, some, suggest
 from vaebench.core.files import atomic_write, require_space
 from vaebench.core.plugins import is_reference
+from vaebench.core.processes import core_count
 from vaebench.core.progress import progress
 from vaebench.data.base import SPLITS, DataInfo
 from vaebench.data.hdf5 import DataWriter
@@ -153,7 +153,7 @@ def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int
         name: a registered source, such as "avatars".
         values: its configuration as plain values.
         path: the file to write; replaced if it exists.
-        workers: threads that draw; the number of cores when None. The result does not depend on it.
+        workers: threads that draw; one per core that may be used when None. The result does not depend on it.
 
     Returns:
         the description, with its fingerprint.
@@ -162,13 +162,15 @@ def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int
         UnknownName: no such source.
         ConfigError: an unknown key, a value out of range, or files that are needed and not named.
         MissingPath: the source's files are not there.
-        DataError: images that cannot be read (named and counted), or labels and attributes that make no sense.
+        DataError: images that cannot be read (named and counted), labels, attributes or factors that make no sense, or
+            drawn images and masks of another type, shape or number than asked for.
         NoSpace: the disk is too full.
     """
     from vaebench.data import DATASETS
 
     if workers is not None and workers <= 0:
         raise ValueError(f"workers must be positive, got {workers}.")
+    workers = workers or core_count()
     kind = DATASETS.get(name)
     source: ImageSource = kind(configure(name, kind, values))
     plans = source.plan()
@@ -183,12 +185,13 @@ def prepare(name: str, values: Mapping[str, Any], path: Path | str, workers: int
         atomic_write(path) as temporary,
         DataWriter(temporary, info.image_size) as writer,
         progress(f"prepare {name}", total, "images") as bar,
-        ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+        ThreadPoolExecutor(workers) as pool,
     ):
         for split, plan in plans.items():
             writer.add_split(split, plan, masks=source.has_masks)
             _digest_plan(digest, split, plan)
-            for start, drawn in _in_order(pool, source, split, len(plan.ids), 3 * (workers or os.cpu_count() or 1)):
+            for start, drawn in _in_order(pool, source, split, len(plan.ids), 3 * workers):
+                _check_drawn(name, split, start, min(start + CHUNK, len(plan.ids)), drawn, info.image_size, source)
                 unreadable.extend(drawn.unreadable)
                 writer.write(split, start, drawn.images, drawn.masks)
                 digest.update(drawn.images.tobytes())
@@ -230,12 +233,56 @@ def _check_plans(name: str, plans: Mapping[str, Plan], info: DataInfo) -> None:
                     f"Data set '{name}', {split}: {column} have the shape {np.shape(values)}; {len(plan.ids)} images "
                     f"with {1 if names is None else len(names)} value(s) each need {expected}."
                 )
-        labels, classes = plan.labels, len(info.classes)
-        if labels is not None and not ((labels >= 0) & (labels < classes)).all():
-            raise DataError(
-                f"Data set '{name}', {split}: labels run from {labels.min()} to {labels.max()}; there are {classes} "
-                "classes, which count from 0."
-            )
+        classes = len(info.classes)
+        checks = [
+            ("labels", plan.labels, classes, f"there are {classes} classes, which count from 0."),
+            ("attributes", plan.attributes, 2, "1 says that an image has the attribute, and 0 that it has not."),
+        ]
+        if plan.factors is not None:
+            for factor, values in zip(info.factors, plan.factors.T, strict=True):
+                count = len(factor.values)
+                rule = f"it has {count} of them, which count from 0."
+                checks.append((f"values of factor '{factor.name}'", values, count, rule))
+        for what, values, stop, rule in checks:
+            _check_range(f"Data set '{name}', {split}: {what}", values, stop, rule)
+
+
+def _check_range(what: str, values: np.ndarray | None, stop: int, rule: str) -> None:
+    """Refuse what is no whole number in [0, stop): the file's integers would hold something else."""
+    if values is None or not values.size:
+        return
+    if values.dtype.kind not in "buif":
+        raise DataError(f"{what} are {values.dtype}; {rule}", "Give whole numbers.")
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high < stop):
+        raise DataError(f"{what} run from {low} to {high}; {rule}")
+    if values.dtype.kind == "f" and (values % 1).any():
+        raise DataError(f"{what} hold fractions; {rule}", "Give whole numbers.")
+
+
+def _check_drawn(name: str, split: str, start: int, stop: int, drawn: Any, size: int, source: ImageSource) -> None:
+    call = f"Data set '{name}': draw('{split}', {start}, {stop}) gave"
+    if not isinstance(drawn, Drawn):
+        raise DataError(f"{call} a {type(drawn).__name__}.", "Return Drawn(images).")
+    n = stop - start
+    expected = f"uint8 {(n, 3, size, size)}"
+    if (found := _type_and_shape(drawn.images)) != expected:
+        raise DataError(
+            f"{call} images {found}; {expected} is needed.",
+            "Give one image for each row, as bytes: (255 * images).round().astype(np.uint8) where they are in [0, 1].",
+        )
+    expected = f"uint8 {(n, size, size)}" if source.has_masks else "None"
+    if (found := _type_and_shape(drawn.masks)) != expected:
+        raise DataError(
+            f"{call} masks {found}; {expected} is needed, for has_masks is {source.has_masks}.",
+            "Set has_masks to whether there are masks, and give them as uint8, 1 on the foreground.",
+        )
+
+
+def _type_and_shape(array: Any) -> str:
+    if isinstance(array, np.ndarray):
+        return f"{array.dtype} {array.shape}"
+    return "None" if array is None else f"a {type(array).__name__}"
 
 
 def _digest_plan(digest: Any, split: str, plan: Plan) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from vaebench.core.config import Config
-from vaebench.core.errors import LatentFileError
+from vaebench.core.errors import LatentFileError, UnknownName
 from vaebench.core.scores import Score
 from vaebench.data import open_data
 from vaebench.data.base import SPLITS, SplitName
@@ -35,6 +35,12 @@ class ExtractStage(Stage[ExtractConfig]):
 
     def run(self, config: ExtractConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         dataset = open_data(require_kind(inputs["data"], ["data"], "data") / "data.h5")
+        there = [name for name, split in dataset.splits.items() if len(split)]
+        if lacking := [name for name in config.splits if name not in there]:
+            raise UnknownName(
+                f"Data set '{dataset.info.name}' has no images for {' and '.join(lacking)}.",
+                f"Extract what there is: -o splits=[{','.join(there)}] (in a study, of 'extract').",
+            )
         tokenizer = load_tokenizer(inputs["tokenizer"])
         accelerator = context.accelerator()
         for name in config.splits:

@@ -2,6 +2,7 @@
 
 import gzip
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,14 @@ import pytest
 import vaebench.data as data
 from vaebench.core.errors import ConfigError, DataError, MissingPath
 from vaebench.data import fashion_mnist
-from vaebench.data.fashion_mnist import CLASS_ATTRIBUTES, CLASSES, DEBIAN_FOLDER, class_attributes
+from vaebench.data.fashion_mnist import (
+    CLASS_ATTRIBUTES,
+    CLASSES,
+    DEBIAN_FOLDER,
+    FashionMNIST,
+    FashionMNISTConfig,
+    class_attributes,
+)
 from vaebench.vision.transforms import centre_crop_resize
 
 SIZES = {"train": 12, "validation": 4, "test": 6}
@@ -114,6 +122,24 @@ def test_one_file_missing(tmp_path):
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     with pytest.raises(MissingPath, match="t10k-labels"):
         prepare(tmp_path, root=tmp_path)
+
+
+def test_the_files_found_without_a_root_are_watched_but_debians(tmp_path, monkeypatch):
+    def watched(**values):
+        return FashionMNIST(FashionMNISTConfig(**values)).watched()
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fashion_mnist, "DEFAULT_FOLDERS", (tmp_path / "debian", Path("data")))
+    monkeypatch.setattr(fashion_mnist, "DEBIAN_FOLDER", tmp_path / "debian")
+    assert watched() == {}
+    write_set(Path("data/FashionMNIST/raw"))
+    assert set(watched()) == {
+        "train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte",
+    }  # fmt: skip
+    assert all(path.is_file() for path in watched().values())
+    assert watched(root="data") == {}  # which is watched itself
+    write_set(tmp_path / "debian")
+    assert watched() == {}
 
 
 @pytest.mark.parametrize("packed", [False, True])

@@ -282,6 +282,25 @@ def test_celeba_style_splits_and_chosen_columns(table, tmp_path):
     assert [len(dataset.splits[name]) for name in SPLITS] == [30, 5, 5]
 
 
+@pytest.mark.parametrize("setting", ["label_column", "split_column"])
+def test_columns_for_labels_and_splits_must_exist_where_they_are_named(table, tmp_path, setting):
+    table = table.assign(breed=["cat", "dog"] * 20, part=["train"] * 30 + ["test"] * 10)
+    given = {"label_column": "breed", "split_column": "part", "attributes": ["hat"]}
+    said = rf"no column '{given[setting]}s' \({setting}\)\. Did you mean '{given[setting]}'"
+    refuse(tmp_path, table, UnknownName, said, **given | {setting: f"{given[setting]}s"})
+    info, dataset = prepare(tmp_path, table=tmp_path / "table.csv", test_fraction=0, **given | {setting: None})
+    assert (info.classes == ()) == (setting == "label_column")
+    assert ("test" in dataset.splits) == (setting == "label_column")
+
+
+@pytest.mark.parametrize(("given", "used"), [(None, ("smiling", "hat")), (["hat"], ("hat",)), ([], ())])
+def test_no_attributes_are_other_than_all_of_them(table, tmp_path, given, used):
+    table.to_csv(tmp_path / "table.csv", index=False)
+    info, dataset = prepare(tmp_path, table=tmp_path / "table.csv", attributes=given)
+    assert info.attributes == used
+    assert (dataset.split("train").attributes is None) == (not used)
+
+
 def test_integer_labels_keep_their_order(table, tmp_path):
     table["label"] = [10 if i % 2 else 9 for i in range(40)]
     table.to_csv(tmp_path / "table.csv", index=False)

@@ -1,6 +1,7 @@
 """The prepared data file: reading it from anywhere, and refusing what is not one."""
 
 import multiprocessing
+import os
 import pickle
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -226,6 +227,15 @@ class Planned(source_module.ImageSource):
         ("attributes", np.zeros((5, 2), np.uint8), r"attributes have the shape \(5, 2\)"),
         ("factors", np.zeros(4, np.int16), r"factors have the shape \(4,\)"),
         ("nuisance", np.zeros((4, 2), np.float32), r"nuisance have the shape \(4, 2\)"),
+        ("labels", np.array([0, 0.5, 1, 0]), r"labels hold fractions; .* Give whole numbers\."),
+        ("attributes", np.array([[-1, 1]] * 4), "attributes run from -1 to 1; 1 says that an image has the attribute"),
+        ("attributes", np.full((4, 2), 255, np.uint8), "attributes run from 255 to 255"),
+        ("attributes", np.full((4, 2), 0.5), "attributes hold fractions"),
+        ("attributes", np.full((4, 2), np.nan), "attributes run from nan to nan"),
+        ("attributes", np.full((4, 2), "yes"), "attributes are <U3"),
+        ("factors", np.full((4, 1), 2), "values of factor 'f' run from 2 to 2; it has 2 of them, which count from 0"),
+        ("factors", np.full((4, 1), 70_000), "run from 70000"),
+        ("factors", np.full((4, 1), -1), "run from -1"),
     ],
 )
 def test_plans_that_do_not_fit_are_refused_before_drawing(tmp_path, monkeypatch, column, values, said):
@@ -235,6 +245,53 @@ def test_plans_that_do_not_fit_are_refused_before_drawing(tmp_path, monkeypatch,
     monkeypatch.setattr(Planned, "columns", FITTING | {column: values})
     with pytest.raises(DataError, match=f"'planned', train: .*{said}"):
         data.prepare("planned", {}, tmp_path / "a.h5")
+
+
+class Sketched(Planned):
+    """The same, which draws what it is told to."""
+
+    has_masks = True
+    drawn: object = None
+
+    def draw(self, split, start, stop):
+        return self.drawn
+
+
+IMAGES, MASKS = np.full((4, 3, 8, 8), 7, np.uint8), np.ones((4, 8, 8), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "has_masks", "said"),
+    [
+        (IMAGES, True, r"a ndarray\. Return Drawn"),
+        ((IMAGES / 255, MASKS), True, r"images float64 \(4, 3, 8, 8\); uint8 \(4, 3, 8, 8\) is needed\. .*as bytes"),
+        ((np.full((4, 3, 8, 8), 300, np.int16), MASKS), True, "images int16"),
+        ((IMAGES[:3], MASKS), True, r"images uint8 \(3, 3, 8, 8\)"),
+        ((IMAGES[:, :1], MASKS), True, r"images uint8 \(4, 1, 8, 8\)"),
+        ((IMAGES.tolist(), MASKS), True, "images a list"),
+        ((IMAGES, None), True, r"masks None; uint8 \(4, 8, 8\) is needed, for has_masks is True"),
+        ((IMAGES, MASKS), False, r"masks uint8 \(4, 8, 8\); None is needed, for has_masks is False"),
+        ((IMAGES, MASKS[:1]), True, r"masks uint8 \(1, 8, 8\)"),
+        ((IMAGES, MASKS > 0), True, "masks bool"),
+    ],
+)
+def test_what_is_drawn_is_refused_rather_than_converted(tmp_path, monkeypatch, drawn, has_masks, said):
+    monkeypatch.setattr(data.DATASETS, "get", lambda name: Sketched)
+    monkeypatch.setattr(Sketched, "drawn", source_module.Drawn(IMAGES, MASKS))
+    data.prepare("sketched", {}, tmp_path / "a.h5")
+    assert (data.open_data(tmp_path / "a.h5").split("train").in_memory() == 7).all()
+    monkeypatch.setattr(Sketched, "has_masks", has_masks)
+    monkeypatch.setattr(Sketched, "drawn", source_module.Drawn(*drawn) if isinstance(drawn, tuple) else drawn)
+    with pytest.raises(DataError, match=rf"'sketched': draw\('train', 0, 4\) gave .*{said}"):
+        data.prepare("sketched", {}, tmp_path / "b.h5")
+
+
+def test_as_many_threads_draw_as_there_are_cores_for_this_process(tmp_path, monkeypatch):
+    asked, pool = [], source_module.ThreadPoolExecutor
+    monkeypatch.setattr(source_module, "ThreadPoolExecutor", lambda n: asked.append(n) or pool(n))
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(61)), raising=False)
+    data.prepare("avatars", {"train": 1, "validation": 1, "test": 1, "image_size": 8}, tmp_path / "a.h5")
+    assert asked == [61]
 
 
 def test_what_people_mean_by_a_name_or_a_path(tmp_path, monkeypatch):

@@ -134,13 +134,18 @@ def test_a_data_set_of_the_hub(loaded, tmp_path, monkeypatch):
 
     monkeypatch.setattr(datasets, "load_dataset", load)
     options = {"image_size": 8, "attributes": ["dark"]}
-    data.prepare("hub", {"root": "owner/birds@0123abc", **options}, tmp_path / "a.h5")
+    with pytest.warns(UserWarning, match=r"'owner/birds' has splits .* are left out: unsupervised \(20 rows\)\."):
+        data.prepare("hub", {"root": "owner/birds@0123abc", **options}, tmp_path / "a.h5")
     assert asked == [("owner/birds", "0123abc")]
     check_classes_by_name(tmp_path / "a.h5")
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: {"unsupervised": loaded})
     with pytest.raises(DataError, match="has the splits unsupervised"):
         data.prepare("hub", {"root": "owner/birds"}, tmp_path / "b.h5")
-    monkeypatch.setattr(datasets, "load_dataset", load)
+    both = {"train": loaded, "val": loaded, "Validation": loaded}
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: both)
+    with pytest.raises(DataError, match=r"would be the validation split: Validation, val\. Give a folder"):
+        data.prepare("hub", {"root": "owner/birds"}, tmp_path / "b.h5")
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: {"train": loaded})
     with pytest.raises(UnknownName, match="no column 'picture'"):
         data.prepare("hub", {"root": "owner/birds", "image_column": "picture"}, tmp_path / "b.h5")
 
@@ -181,6 +186,9 @@ def parquet(path, first, count=3):
         ("train/a/0.parquet", "train/b/0.parquet", "test/0.parquet"),
         ("data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet", "data/test-00000-of-00001.parquet"),
         ("train/train_0.parquet", "train/train_1.parquet", "test/test_0.parquet"),
+        ("train-00000-a09b74b3ef9c3b56.parquet", "train-00001-b7cafe12deadd33d.parquet", "test.parquet"),
+        ("birds-train-part-0.parquet", "birds-train-part-1.parquet", "birds-test.parquet"),
+        ("train/train_a.parquet", "train/train_b.parquet", "test/0.parquet"),
     ],
 )
 def test_splits_are_named_by_files_or_by_folders_above_them(tmp_path, names):
@@ -206,6 +214,17 @@ def test_files_of_a_linked_folder_are_read(tmp_path):
     [
         (("0000.parquet", "0001.parquet"), r"no split is named by 0000\.parquet, 0001\.parquet\. Call them train-"),
         (("train-0.parquet", "latest-0.parquet"), r"no split is named by latest-0\.parquet\."),
+        (
+            ("train-0.parquet", "train_extra-0.parquet"),
+            r"no split is named by train_extra-0\.parquet\. .*no other word",
+        ),
+        (("test-0.parquet", "train_dev.parquet"), r"no split is named by train_dev\.parquet\."),
+        (
+            ("train-0.parquet", "val-0.parquet", "dev-0.parquet"),
+            "several splits that would be the validation split: dev, val",
+        ),
+        (("train/0.parquet", "train_extra/0.parquet"), "would be the train split: train, train_extra"),
+        (("cats-train.parquet", "dogs-train.parquet"), "would be the train split: cats_train, dogs_train"),
         (("cats/train/0.parquet", "dogs/train/0.parquet"), r"several configurations of a data set: cats, dogs\."),
         (("train-0.parquet", "extra/train-0.parquet"), r"several configurations of a data set: \., extra\."),
     ],
@@ -243,6 +262,27 @@ def test_a_split_without_labels_has_none(tmp_path, missing):
     assert dataset.split("test").labels is None
 
 
+def test_a_split_that_lacks_the_column_takes_no_labels_from_the_others(tmp_path):
+    labelled(tmp_path / "set" / "train.parquet", [0, 1, 1], ["wren", "crow"])
+    parquet(tmp_path / "set" / "test.parquet", 10)
+    info = data.prepare("hub", {"root": str(tmp_path / "set"), **WHOLE}, tmp_path / "a.h5")
+    dataset = data.open_data(tmp_path / "a.h5")
+    assert info.classes == ("crow", "wren")
+    assert dataset.split("train").labels.tolist() == [1, 0, 0]
+    assert dataset.split("test").labels is None
+
+
+def test_a_column_for_labels_must_exist_in_some_split_where_it_is_named(tmp_path):
+    for name, first in (("train", 0), ("test", 10)):
+        parquet(tmp_path / "set" / f"{name}.parquet", first)
+    labelled(tmp_path / "set" / "validation.parquet", [0, 1, 1], ["wren", "crow"])
+    for given, classes in (("label", 2), (None, 0)):
+        options = {"root": str(tmp_path / "set"), "label_column": given, **WHOLE}
+        assert len(data.prepare("hub", options, tmp_path / "a.h5").classes) == classes
+    with pytest.raises(UnknownName, match=r"no column 'labels' \(label_column\)\. Did you mean 'label'"):
+        data.prepare("hub", options | {"label_column": "labels"}, tmp_path / "a.h5")
+
+
 def test_images_without_any_label(tmp_path):
     labelled(tmp_path / "set" / "train.parquet", [None] * 3)
     info = data.prepare("hub", {"root": str(tmp_path / "set"), **WHOLE}, tmp_path / "a.h5")
@@ -260,8 +300,10 @@ def test_images_without_any_label(tmp_path):
 )
 def test_rows_without_a_label_among_others_are_named(tmp_path, labels, names, said):
     labelled(tmp_path / "set" / "train.parquet", labels, names)
-    with pytest.raises(DataError, match=said):
-        data.prepare("hub", {"root": str(tmp_path / "set")}, tmp_path / "a.h5")
+    options = {"root": str(tmp_path / "set"), **WHOLE}
+    with pytest.raises(DataError, match=f"{said}.*label_column: null"):
+        data.prepare("hub", options, tmp_path / "a.h5")
+    assert data.prepare("hub", options | {"label_column": None}, tmp_path / "a.h5").classes == ()
 
 
 def test_labels_beyond_the_names_and_numbers_that_lack_are_named(tmp_path, loaded):

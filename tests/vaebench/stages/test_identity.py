@@ -9,6 +9,7 @@ from PIL import Image
 
 from vaebench.core.config import build
 from vaebench.core.errors import ConfigError, UnknownName
+from vaebench.data import fashion_mnist
 from vaebench.stages import STAGES
 from vaebench.stages.base import Context, execute, input_paths, stage_hash
 
@@ -62,6 +63,19 @@ def test_images_that_a_table_names_count(images, root):
     assert data(**options) == before
     (images / "class-1" / "3.png").write_bytes(b"another image")
     assert data(**options) != before
+
+
+def test_fashion_mnist_in_the_working_directory_counts(tmp_path, monkeypatch):
+    monkeypatch.setattr(fashion_mnist, "DEFAULT_FOLDERS", (Path("data"),))
+    found = []
+    for name in ("first", "second"):
+        (tmp_path / name / "data").mkdir(parents=True)
+        monkeypatch.chdir(tmp_path / name)
+        found.append(identity("data", name="fashion-mnist"))
+        Path("data/train-images-idx3-ubyte.gz").write_text(name)
+        found.append(identity("data", name="fashion-mnist"))
+    assert found[0] == found[2]
+    assert len(set(found)) == 3
 
 
 def test_options_that_only_bear_the_name_of_a_file_do_not_count(images, tmp_path, monkeypatch):
@@ -139,6 +153,25 @@ def test_a_split_that_the_data_lack_is_named(images, tmp_path):
         execute(STAGES.get("reference")(), {}, {"data": prepared}, tmp_path / "reference", CPU)
     with pytest.raises(UnknownName, match="has no split 'validation'"):
         execute(STAGES.get("features")(), {"split": "validation"}, {"data": prepared}, tmp_path / "features", CPU)
+    inputs = {"data": prepared, "tokenizer": "dct"}
+    with pytest.raises(
+        UnknownName, match=r"no images for validation and test\. Extract what there is: -o splits=\[train\]"
+    ):
+        execute(STAGES.get("extract")(), {}, inputs, tmp_path / "extract", CPU)
+    assert not list((tmp_path).rglob("train.h5*"))
+
+
+def test_a_table_needs_no_column_that_is_only_named_by_default(images):
+    (images.parent / "table.csv").write_text("path\nclass-0/0.png\nclass-1/1.png\n")
+    options = {"table": str(images.parent / "table.csv"), "root": str(images), "image_size": 16}
+    execute(STAGES.get("data")(), {"name": "folder", "options": options}, {}, images.parent / "data", CPU)
+
+
+def test_data_without_a_training_split_are_shown_by_another(images, tmp_path):
+    shutil.move(images, tmp_path / "photos" / "test")
+    options = {"root": str(tmp_path / "photos"), "image_size": 16}
+    made = execute(STAGES.get("data")(), {"name": "folder", "options": options}, {}, tmp_path / "data", CPU).folder
+    assert (made / "contact-sheet.png").is_file()
 
 
 def test_features_of_reconstructions_are_those_of_the_images_made_at_once(smoke_run):
