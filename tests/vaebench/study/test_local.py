@@ -91,6 +91,15 @@ def test_a_killed_process_harms_no_other_and_may_be_tried_again(stub_graph, stub
     assert not list((tmp_path / "retry" / "stages").glob(".*"))
 
 
+def test_what_lies_in_the_current_folder_is_not_taken_for_a_module(stub_graph, stub_spec, tmp_path, monkeypatch):
+    for name in ("vaebench", "queue"):
+        (tmp_path / f"{name}.py").write_text(f"raise RuntimeError('{name} of the current folder')")
+    monkeypatch.chdir(tmp_path)
+    graph = stub_graph(a={})
+    run(stub_spec, graph, tmp_path / "run", CPU, TWO)
+    assert graph.made(tmp_path / "run").keys() == {"a"}
+
+
 def test_an_error_longer_than_a_pipe_holds_hangs_nothing(stub_graph, stub_spec, tmp_path):
     with pytest.raises(StagesFailed, match=r"(?s)a: first .* last") as told:
         run(stub_spec, stub_graph(a={"fail": "long"}), tmp_path / "run", CPU, TWO)
@@ -160,6 +169,7 @@ def test_stopping_ends_the_children(stub_graph, tmp_path):
     engine = LocalEngine(2, 1)
     engine.start(job)
     lock = next(_until(lambda: list((tmp_path / "stages").glob(".*.lock"))))
+    next(_until(lambda: list((tmp_path / "stages").glob(".*.partial"))))
     nursery = psutil.Process(engine._nursery.pid)
     children = nursery.children()
     engine.stop()

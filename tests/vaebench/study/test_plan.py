@@ -118,7 +118,10 @@ def test_sampling_in_half_precision_and_further_feature_networks(smoke_file, tmp
     assert (plain.half, half.total) == (0, plain.total)
     assert half.half == 48 * 4 * forward_flops(sit_config("nano", 8, (4, 4), 10, width=32, depth=1, heads=2))
     two = work("reference.networks=[mobilenetv2, efficientnet-lite0]")
-    assert two.convolutions - plain.convolutions == pytest.approx(48 * 250_715_136, rel=0.01)  # at 128 x 128
+    assert two.convolutions - plain.convolutions == pytest.approx(
+        48 * 250_715_136,
+        rel=0.04,  # at 128 x 128, and the zeros in kernels that pad by themselves
+    )
 
 
 def test_data_that_are_not_there_yet_are_taken_at_their_published_size(smoke_file, tmp_path):

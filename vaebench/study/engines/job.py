@@ -19,6 +19,8 @@ from vaebench.core.progress import Report, listened_by
 
 # Where OpenMP and BLAS read how many threads to start, when they are loaded.
 THREADS_OF = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Python running a module that comes from where ours do, and not from whatever lies in the current folder.
+PYTHON_MODULE = (sys.executable, "-P", "-m")
 SECONDS_BETWEEN_REPORTS = 1.0
 SECONDS_BETWEEN_LINES = 5.0
 # Of an outcome's error. A pipe holds 64 KiB that nobody has read yet, and JSON takes up to twelve bytes a character.
@@ -121,7 +123,7 @@ def make_job(
         threads=threads,
         workers=context.workers if context.workers is not None else threads,
         accelerated=kind.accelerated,
-        path=[entry or str(Path.cwd()) for entry in sys.path],
+        path=module_path(),
         cwd=str(Path.cwd()),
         plugins=plugin_files(),
         hash=node.hash,
@@ -129,6 +131,11 @@ def make_job(
         gpus=needs.gpus,
         memory=needs.memory,
     )
+
+
+def module_path() -> list[str]:
+    """Where this process finds modules, for another one that works for it."""
+    return [entry or str(Path.cwd()) for entry in sys.path]
 
 
 def carry_out(job: Job, own_streams: bool = False) -> Outcome:

@@ -4,13 +4,12 @@ import json
 import os
 import selectors
 import subprocess
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from vaebench.core.errors import VaebenchError
-from vaebench.study.engines.job import THREADS_OF, Job, Outcome
+from vaebench.study.engines.job import PYTHON_MODULE, THREADS_OF, Job, Outcome, module_path
 
 # What a stage takes that has not been measured: torch and what it loads, and twice the inputs that it loads.
 BASE_BYTES = 2**30
@@ -112,17 +111,19 @@ class LocalEngine:
 
 
 def _start_nursery(threads: int, modules: Collection[str]) -> subprocess.Popen[bytes]:
+    path = module_path()
     environment = {
         **os.environ,
         # BLAS reads these when it is loaded; later settings of torch and threadpoolctl then agree with them.
         **dict.fromkeys(THREADS_OF, str(threads)),
         # Asking for devices must not start CUDA before a fork.
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
+        "PYTHONPATH": os.pathsep.join(path),
     }
     # A session of its own: Ctrl-C in the terminal reaches the study, which lets the stages save and end.
-    setup = {"path": [entry or str(Path.cwd()) for entry in sys.path], "modules": sorted(modules)}
+    setup = {"path": path, "modules": sorted(modules)}
     return subprocess.Popen(
-        [sys.executable, "-m", "vaebench.study.engines.nursery", json.dumps(setup)],
+        [*PYTHON_MODULE, "vaebench.study.engines.nursery", json.dumps(setup)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True,
     )  # fmt: skip
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from vaebench.core.locks import living_holder
-from vaebench.study.engines.job import Job, Outcome, carry_out, execute_job
+from vaebench.study.engines.job import PYTHON_MODULE, Job, Outcome, carry_out, execute_job
 
 SECONDS_BETWEEN_LOOKS = 0.1
 # After one process failed, for the first one to say what went wrong.
@@ -70,7 +70,7 @@ def _run(job: Job, told: Path) -> list[int]:
     with log.open("ab") as stream:
         processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "vaebench.study.engines.together", str(told)],
+                [*PYTHON_MODULE, "vaebench.study.engines.together", str(told)],
                 env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=stream, stdout=stream,
             )
             for rank in range(job.processes)
