@@ -16,6 +16,7 @@ import pandas as pd
 
 from reports.collect import Results, Stage, collect
 from reports.comparison import compare
+from reports.formats import markdown_text
 from reports.names import ARROWS, GROUPS, OTHER, listed, metric_name, metric_order, number
 from vaebench.core.errors import DataError
 from vaebench.core.files import atomic_write, read_json
@@ -136,21 +137,22 @@ def write_card(card: Card, folder: Path) -> Path:
 
 def markdown(card: Card) -> str:
     """The card as Markdown."""
-    parts = [f"# {_cell(card.facts['name'])}", "", "| | |", "|---|---|"]
-    parts += [f"| {key} | {_cell(text)} |" for key, text in card.facts.items() if text]
+    parts = [f"# {markdown_text(card.facts['name'])}", "", "| | |", "|---|---|"]
+    parts += [f"| {key} | {markdown_text(text)} |" for key, text in card.facts.items() if text]
     for group, lines in card.groups():
         parts += ["", f"## {group}", "", "| score | value | 95 % interval | n | trivial | standing |"]
         parts += ["|---|--:|--:|--:|--:|---|"]
         parts += [
-            f"| {_cell(line.label)} {line.arrow} | {number(line.value, line.digits)} | {interval(line)} | {line.n} | "
-            f"{number(line.baseline, line.digits) if line.baseline is not None else ''} | {_cell(line.standing)} |"
+            f"| {markdown_text(line.label)} {line.arrow} | {number(line.value, line.digits)} | {interval(line)} | "
+            f"{line.n} | {number(line.baseline, line.digits) if line.baseline is not None else ''} | "
+            f"{markdown_text(line.standing)} |"
             for line in lines
         ]
     if card.among:
-        parts += ["", f"Beside: {', '.join(map(_cell, card.among))}. " + EXPLANATION]
+        parts += ["", f"Beside: {', '.join(map(markdown_text, card.among))}. " + EXPLANATION]
     if card.missing:
         parts += ["", "## Not available", ""]
-        parts += [f"- {_cell(name)}: {_cell(why)}" for name, why in card.missing.items()]
+        parts += [f"- {markdown_text(name)}: {markdown_text(why)}" for name, why in card.missing.items()]
     return "\n".join(parts) + "\n"
 
 
@@ -255,10 +257,3 @@ def _missing(stages: Mapping[str, Stage]) -> dict[str, str]:
     if "probe" not in stages:
         missing["probes"] = "needs attributes"
     return missing
-
-
-def _cell(text: str) -> str:
-    """Text that cannot leave its cell of a Markdown table or become markup."""
-    for plain, safe in (("\\", "\\\\"), ("|", "\\|"), ("<", "&lt;"), ("\n", " "), ("`", "'")):
-        text = text.replace(plain, safe)
-    return text

@@ -86,7 +86,7 @@ class Explorer:
 class HeatCell:
     """One pair: r, rho and tau (None where there are none), which of them are clear of 0, and what is said of it.
 
-    A coefficient is clear where its interval excludes 0 and, for r, `Correlation.unsettled` has nothing against it.
+    A coefficient is clear where its interval excludes 0 and, for r, `Relation.unsettled` has nothing against it.
     """
 
     pearson: float | None = None
@@ -132,7 +132,7 @@ def said(row: Mapping[Any, Any]) -> str:
         f"Kendall \N{GREEK SMALL LETTER TAU} = {coefficient(row['kendall'])}",
     ]
     if row["unsettled"]:
-        parts.append(f"its sign is not settled: {row['unsettled']}")
+        parts.append(f"its sign is not settled, or says nothing: {row['unsettled']}")
     if not pd.isna(row["detectable_r"]):
         parts.append(f"so many tokenizers show a true |r| of {row['detectable_r']:.2f} four times in five")
     return "; ".join(parts) + "."

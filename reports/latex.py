@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from reports.captions import budget_said, comparison_said, seeds_said
 from reports.formats import latex_text
 from reports.html import Report, Row, table_groups
-from reports.names import coefficient, listed, number, p_plain
+from reports.names import coefficient, number, p_plain
 from vaebench.core.files import atomic_write
 
 PREAMBLE = """\
@@ -14,7 +15,7 @@ PREAMBLE = """\
 % \\vaebenchcaption is what a reader of the table must know: \\input{...} \\caption{... \\vaebenchcaption}
 """
 DIFFERING = "† Protocols differ: these values do not compare."
-UNSETTLED = "† The sign of r is not settled."
+UNSETTLED = "† The sign of r is not settled, or most of r goes with latent size."
 
 
 def write_latex(report: Report, folder: Path) -> dict[str, Path]:
@@ -43,11 +44,8 @@ def comparison_table(report: Report) -> str:
     lines = [[latex_text(label), *(_value(row, label) for row in rows)] for label in report.look.labels]
     bounds = [["", *(_bounds(row, label) for row in rows)] for label in report.look.labels]
     body = [line for pair in zip(lines, bounds, strict=True) for line in pair if any(line)]
-    cells = [cell for row in rows for some in row.cells.values() for cell in some]
-    kinds = sorted({cell["interval"] for cell in cells if cell["interval"]})
     said = [
-        _budget(report), _counts(rows), _seeds({cell["seeds"] for cell in cells}),
-        f"Below the values: {listed(kinds)}." if kinds else "",
+        *comparison_said(report, rows, "Below the values"),
         "Bold: best, its interval overlaps no other's, over two training seeds or more.",
         "Underlined: within noise of the best.",
     ]  # fmt: skip
@@ -73,7 +71,7 @@ def relations_table(report: Report) -> str:
     ]  # fmt: skip
     heads = ["Score", "$n$", "Pearson $r$", r"95\% interval", "$p$", "$p$ (Holm)", r"Spearman $\rho$"]
     said = [
-        f"Scores and gFID over n tokenizers. {_budget(report)}", _seeds(set(report.comparison["seeds"])),
+        f"Scores and gFID over n tokenizers. {budget_said(report)}", seeds_said(set(report.comparison["seeds"])),
         "Intervals of r: 95%, Fisher. p: of permutations of r.",
         f"Holm: over {table['family_size'].iloc[0]} scores.",
     ]  # fmt: skip
@@ -97,8 +95,8 @@ def prediction_table(report: Report) -> str:
     heads = ["Model", "$n$", "$R^2$", r"Kendall $\tau$", "Picked", "Regret (gFID)", "Scoring / generating time"]
     said = [
         "Each of n tokenizers predicted by a model fitted to the others; τ and the pick: each two by one fitted to the "
-        "rest.", _budget(report),
-        _seeds(set(report.comparison["seeds"])),
+        "rest.", budget_said(report),
+        seeds_said(set(report.comparison["seeds"])),
         "Regret: gFID of the tokenizer picked less that of the best.",
     ]  # fmt: skip
     return _caption(said) + booktabs("lrrrlrr", heads, body)
@@ -106,25 +104,6 @@ def prediction_table(report: Report) -> str:
 
 def _caption(sentences: list[str]) -> str:
     return f"\\def\\vaebenchcaption{{{latex_text(' '.join(filter(None, sentences)))}}}\n"
-
-
-def _budget(report: Report) -> str:
-    return f"Generation at {report.leading.budget}." if report.leading.budget else ""
-
-
-def _counts(rows: list[Row]) -> str:
-    """'Samples of a score: 500.' or 'Samples of a score: 500 (PSNR), 10,000 (gFID to real images).'."""
-    scores: dict[str, list[str]] = {}
-    for row in rows:
-        scores.setdefault(row.n, []).append(row.label)
-    if len(scores) == 1:
-        return f"Samples of a score: {rows[0].n}."
-    return f"Samples of a score: {', '.join(f'{n} ({listed(names)})' for n, names in scores.items())}."
-
-
-def _seeds(counts: set[int]) -> str:
-    extent = f"{min(counts)}" if len(counts) == 1 else f"{min(counts)} to {max(counts)}"
-    return f"Training seeds of a tokenizer: {extent}."
 
 
 def _value(row: Row, label: str) -> str:

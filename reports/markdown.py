@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.captions import budget_said, comparison_said
 from reports.formats import file_name, markdown_text
 from reports.html import Report, Row, caveats, table_groups
 from reports.names import coefficient, label_of, metric_name, number, p_plain
@@ -30,7 +31,8 @@ def summary(report: Report) -> str:
         lines += ["## Comparison", "", *_table(
             ["Tokenizer", *(f"{row.label} {row.arrow}".strip() for row in rows)],
             [[label, *(_cell(row, label) for row in rows)] for label in report.look.labels],
-        ), "", "Bold: best beyond noise. \\*: within noise of the best. In brackets: intervals."
+        ), "", *map(markdown_text, filter(None, comparison_said(report, rows, "In brackets"))),
+            "Bold: best beyond noise. \\*: within noise of the best."
             + " †: protocols differ, so these values do not compare." * any(row.mixed for row in rows), ""]  # fmt: skip
     table = report.analysis.relations
     table = table[(table["target"] == "gfid") & (table["budget"] == report.leading.budget) & table["pearson"].notna()]
@@ -40,7 +42,9 @@ def summary(report: Report) -> str:
             [[row["score"], str(row["n"]), coefficient(row["pearson"]) + "†" * bool(row["unsettled"]),
               f"{coefficient(row['pearson_low'])} to {coefficient(row['pearson_high'])}", p_plain(row["pearson_p"]),
               p_plain(row["pearson_p_holm"]), coefficient(row["spearman"])] for row in table.to_dict("records")],
-        ), "", *(["†: the sign of r is not settled.", ""] if table["unsettled"].any() else [])]  # fmt: skip
+        ), "", markdown_text(budget_said(report)), *(
+            ["†: the sign of r is not settled, or most of r goes with latent size."] if table["unsettled"].any() else []
+        ), ""]  # fmt: skip
     said = [*caveats(report), *report.results.gaps()]
     return "\n".join([*lines, "## Caveats", "", *(f"- {markdown_text(one)}" for one in said), ""])
 

@@ -185,7 +185,7 @@ METRICS: dict[str, MetricName] = {
         "InfoE",
         DISENTANGLEMENT,
         3,
-        "How much a readout knows of the factors, as a share of their entropy.",
+        "How much a readout knows of the factors, as a share of the log of their number of values.",
         leading=False,
     ),
     "beta_vae": MetricName(

@@ -26,8 +26,8 @@ from reports.findings import describe
 from reports.gallery import gallery
 from reports.images import NOTHING
 from reports.names import GENERATION, PROBES, RECONSTRUCTION, label_of, listed, metric_name
-from reports.relations import TARGETS, Relation, beside, predictors, relate_all
-from reports.tokenizers import tokenizer_facts
+from reports.relations import TARGETS, Relation, beside, predictors, relate_all, with_size
+from reports.tokenizers import latent_sizes
 from vaebench.core.errors import MismatchError
 
 TOTAL = "loss"
@@ -68,19 +68,18 @@ def headline_relations(
 
     Or the message of the protocol mismatch that forbids one.
     """
-    everyone, facts = AxisTable(comparison, results.protocols, force), tokenizer_facts(results)
+    everyone, sizes = AxisTable(comparison, results.protocols, force), latent_sizes(results)
     comparison = results.counted(comparison)
     axes = AxisTable(comparison, results.protocols, force)
-    sizes = {str(label): float(size) for label, size in facts.set_index("label")["latent_dim"].dropna().items()}
     found: dict[str, Relation | str] = {}
     for prefix, axis in (("probe", leading.probe), ("psnr", Axis("psnr"))):
         for suffix, target in (("", TARGETS[0]), ("_own", TARGETS[1])):
             y = Axis(target, budget=leading.budget)
             if axis and _exists(comparison, axis) and _exists(comparison, y):
                 relation = relate_all(axes, [axis], y)[0]
-                found[prefix + suffix] = (
-                    relation if isinstance(relation, str) else beside(relation, everyone, results.controls, sizes)
-                )
+                if not isinstance(relation, str):
+                    relation = beside(with_size(relation, sizes), everyone, results.controls)
+                found[prefix + suffix] = relation
     return found
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from reports.axes import Axis, AxisTable, seed_values
 from reports.collect import Results
 from reports.names import label_of
-from reports.relations import Relation, generation_measures, predictors, relate_all, with_confounders
+from reports.relations import Relation, generation_measures, predictors, relate_all, with_confounders, with_size
 from reports.statistics import (
     benjamini_hochberg,
     critical_r,
@@ -22,7 +22,7 @@ from reports.statistics import (
     pooled_covariance,
 )
 from reports.statistics.checks import Vector
-from reports.tokenizers import tokenizer_facts
+from reports.tokenizers import latent_sizes
 from vaebench.core.errors import MismatchError, NumericalError, TooFewSamples
 
 LATENT_DIM = "latent_dim"
@@ -58,7 +58,11 @@ def related(
     """
     axes, every = AxisTable(comparison, results.protocols, force), list(predictors(comparison))
     wanted = generation_measures(comparison) if targets is None else targets
-    return {target: dict(zip(every, relate_all(axes, every, target), strict=True)) for target in wanted}
+    sizes, found = latent_sizes(results), {}
+    for target in wanted:
+        relations = (r if isinstance(r, str) else with_size(r, sizes) for r in relate_all(axes, every, target))
+        found[target] = dict(zip(every, relations, strict=True))
+    return found
 
 
 def relation_table(results: Results, relations: Related) -> pd.DataFrame:
@@ -68,7 +72,7 @@ def relation_table(results: Results, relations: Related) -> pd.DataFrame:
     for each coefficient; `family` and `family_size` say so in every row. `hierarchical` is the interval of Pearson's r
     over tokenizers and their training seeds, `disattenuated` Pearson's r corrected for the errors of both axes,
     `critical_r` the |r| at which Student's test reaches p = 0.05 and `detectable_r` the true |r| found with 80% power;
-    `unsettled` says why the sign of r is not settled, if it is not.
+    `unsettled` says why the sign of r is not settled, or says nothing of the scores, if that is so.
     """
     rows: list[dict[str, Any]] = []
     seeds = seed_values(results.scores)
@@ -133,7 +137,7 @@ def _row(
     for kind, coefficient in c.coefficients.items():
         row[kind] = coefficient.value
         row |= {f"{kind}_{field}": getattr(coefficient, field) for field in FIELDS}
-    row |= {"permutations": c.permutations, "smallest_p": c.smallest_p, "unsettled": c.unsettled}
+    row |= {"permutations": c.permutations, "smallest_p": c.smallest_p, "unsettled": relation.unsettled}
     row |= {"critical_r": critical_r(n), "detectable_r": detectable_r(n)}
     if c.leave_one_out:
         row["leave_one_out_low"], row["leave_one_out_high"] = c.leave_one_out
@@ -169,8 +173,7 @@ def _disattenuated(relation: Relation, xs: list[Vector], ys: list[Vector], paire
 def _confounder(results: Results, axes: AxisTable, name: str) -> dict[str, float]:
     """Values by label; empty where there are none or their protocols differ."""
     if name == LATENT_DIM:
-        sizes = tokenizer_facts(results).set_index("label")[LATENT_DIM].dropna()
-        return {str(label): float(size) for label, size in sizes.items()}
+        return latent_sizes(results)
     try:
         return axes.values(Axis(name)).values
     except MismatchError:

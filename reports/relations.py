@@ -113,19 +113,23 @@ def relate_all(axes: AxisTable, predictors: Sequence[Axis], target: Axis) -> lis
     return relations
 
 
-def beside(relation: Relation, axes: AxisTable, controls: Sequence[str], sizes: Mapping[str, float]) -> Relation:
-    """The relation with its `controls` (none where their protocols are others) and, of latent sizes, with `size`."""
-    size = None
-    if relation.correlation is not None:
-        try:
-            size = partial_correlation(*with_confounders(relation.points, [sizes]))
-        except (TooFewSamples, NumericalError):  # too few are known, or all are equal
-            size = None
+def with_size(relation: Relation, sizes: Mapping[str, float]) -> Relation:
+    """The relation with its `size`, of the latent sizes of tokenizers."""
+    if relation.correlation is None:
+        return relation
+    try:
+        return replace(relation, size=partial_correlation(*with_confounders(relation.points, [sizes])))
+    except (TooFewSamples, NumericalError):  # too few are known, or all are equal
+        return relation
+
+
+def beside(relation: Relation, axes: AxisTable, controls: Sequence[str]) -> Relation:
+    """The relation with its `controls`; none where their protocols are others."""
     try:
         points = _points(axes.values(relation.predictor), axes.values(relation.target))
     except MismatchError:
-        return replace(relation, size=size)
-    return replace(relation, size=size, controls=points[points.index.isin(controls)])
+        return relation
+    return replace(relation, controls=points[points.index.isin(controls)])
 
 
 def predictors(comparison: pd.DataFrame) -> Iterator[Axis]:

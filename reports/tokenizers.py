@@ -67,6 +67,12 @@ def _headers(folder: Path) -> Iterator[Mapping[str, Any]]:
         yield from read_json(folder / HEADERS).values()
 
 
+def latent_sizes(results: Results) -> dict[str, float]:
+    """Latent numbers per image of every tokenizer of which they are known, by label."""
+    sizes = tokenizer_facts(results).set_index("label")["latent_dim"].dropna()
+    return {str(label): float(size) for label, size in sizes.items()}
+
+
 def _shape(attributes: Mapping[str, Any]) -> dict[str, int] | None:
     try:
         d, height, width = json.loads(attributes["shape"])

@@ -28,6 +28,8 @@ SEVERAL = 5  # attributes, from which a bootstrap over them says something
 class Versus:
     """The comparison of `a` with `b`: a row per score (`COLUMNS`); `difference` is a less b.
 
+    Where both have two training seeds or more in common, all three are over these.
+
     `better` is the tokenizer that the interval of the difference favours, 'undecided' where it holds 0, empty where
     there is no interval or no better direction. `how` says what the interval is over.
     """
@@ -119,17 +121,18 @@ def _difference(
     own, other = seeds.get(a, {}), seeds.get(b, {})
     shared = [seed for seed in own if seed in other]
     if len(shared) >= 2:
-        mean = sum(own[seed] - other[seed] for seed in shared) / len(shared)
+        values = {name: sum(side[seed] for seed in shared) / len(shared) for name, side in (("a", own), ("b", other))}
         interval, how = paired_t(own, other), f"paired over {len(shared)} training seeds, Student's t"
     else:
-        mean = float(first["value"]) - float(second["value"])
+        values = {"a": float(first["value"]), "b": float(second["value"])}
         cells = _bounds(first), _bounds(second)
         interval = mover(*cells) if np.isfinite(cells).all() else None
         how = "both intervals, taken as independent" + _seeds_said(min(first["seeds"], second["seeds"]))
+    values["difference"] = values["a"] - values["b"]
     if interval is None:
-        return {"difference": mean, "note": "No interval on both sides."}
+        return {**values, "note": "No interval on both sides."}
     return {
-        "difference": mean, "low": interval[0], "high": interval[1], "how": how,
+        **values, "low": interval[0], "high": interval[1], "how": how,
         "better": _better(interval, first["direction"], a, b),
     }  # fmt: skip
 

@@ -106,13 +106,14 @@ def test_seeds_give_the_interval_of_their_mean(own, tmp_path):
 
 
 def test_hostile_names_stay_text(own, tmp_path):
-    evil = "<script>alert(1)</script>|`x`"
+    evil = "<script>alert(1)</script>|`x` ![i](http://t/x.png)"
     others = study(tmp_path / "others", {evil: [score("psnr", 25.0, low=20.0, high=30.0)]})
     card = make_card(own, {"name": evil, "source": "a|b"}, [others])
     page, text = html(card), markdown(card)
     assert "<script" not in page
     assert "&lt;script&gt;" in page
     assert "<script" not in text
+    assert "![i](" not in text
     assert "a\\|b" in text
 
 

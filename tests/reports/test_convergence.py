@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reports import make_report
 from reports.collect import Results, collect
 from reports.comparison import compare
 from reports.convergence import convergence_curves, speedups, steps_to_reach
@@ -53,6 +54,21 @@ def test_a_curve_shifted_in_log_steps_is_that_many_times_faster(slope: float, fa
     fast = 100 - slope * np.log2(steps * factor)
     slow_final = 100 - slope * np.log2(1600)
     assert 1600 / steps_to_reach(steps, fast, slow_final)[0] == pytest.approx(factor, rel=1e-6)
+
+
+def test_the_page_tells_speedups_at_several_guidances_apart(new_study: Callable, score: Callable, tmp_path) -> None:
+    writer = new_study()
+    for name, start in (("fast", 50.0), ("slow", 60.0)):
+        for cfg in (1, 2):
+            for steps in (1000, 2000):
+                own = score("gfid", start - steps / 100, "lower", protocol={"sit_steps": steps, "cfg": cfg})
+                writer.stage("generate", name, 0, {"steps": steps, "cfg": cfg, "nfe": 20}, scores=[own])
+    page = make_report([writer.finish()], tmp_path / "out", formats=("html",)).read_text()
+    table = page.partition("Times fewer steps to be as good")[2].partition("</table>")[0]
+    rows = [row.partition("</tr>")[0] for row in table.split("<tr>")[2:]]
+    assert ">guidance<" in table
+    assert len(rows) == 4
+    assert len(set(rows)) == 4
 
 
 def test_speedup_of_known_curves(new_study: Callable, score: Callable) -> None:

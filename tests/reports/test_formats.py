@@ -116,7 +116,7 @@ def test_latex_tables_can_be_quoted(three: Path, tmp_path: Path) -> None:
     rows = [line for line in tables["relations"].splitlines() if line.startswith(("PSNR", "rFID", "Probe"))]
     assert len(rows) == 4
     assert all(row.split(" & ")[2].endswith(r"$^\dagger$") for row in rows), "three tokenizers settle nothing"
-    assert r"$^\dagger$ The sign of r is not settled." in tables["relations"]
+    assert r"$^\dagger$ The sign of r is not settled" in tables["relations"]
 
 
 def test_a_settled_relation_has_no_dagger(new_study: Callable, tmp_path: Path) -> None:
@@ -129,6 +129,16 @@ def test_a_settled_relation_has_no_dagger(new_study: Callable, tmp_path: Path) -
         rows = {line.strip("| ")[:4]: line for line in text.splitlines() if line.strip("| ")[:4] in ("PSNR", "Prob")}
         marked = {name: "dagger" in row or "†" in row for name, row in rows.items()}
         assert marked == {"PSNR": True, "Prob": False}
+
+
+def test_the_summary_says_how_its_numbers_came_to_be(three: Path, tmp_path: Path) -> None:
+    reports.make_report([three], tmp_path, formats=("md",))
+    comparison, _, rest = (tmp_path / "report.md").read_text().partition("## What goes with gFID")
+    for part in (comparison, rest.partition("## Caveats")[0]):
+        assert "Generation at steps=" in part
+    assert "Samples of a score: 500." in comparison
+    assert "Training seeds of a tokenizer: 1." in comparison
+    assert "In brackets: 95% bootstrap over samples." in comparison
 
 
 def test_tables_mark_differing_protocols_and_drop_none(new_study: Callable, tmp_path: Path, score: Callable) -> None:

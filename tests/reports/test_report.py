@@ -211,8 +211,11 @@ def test_most_of_it_is_size(new_study: Callable) -> None:
     expected = partial_correlation(x, y, sizes)
     first, *_ = findings(results, comparison, leading.probe, leading.budget, relations)
     assert first.verdict == "open"
-    said_first, _ = answer(comparison, leading.budget, relations, analyse(results, comparison).prediction)
-    for words in (first.text, said_first):
+    analysis = analyse(results, comparison)
+    said_first, _ = answer(comparison, leading.budget, relations, analysis.prediction)
+    rows = analysis.relations
+    in_table = rows[(rows["metric"] == probe.predictor.metric) & (rows["target"] == "gfid")]["unsettled"].iloc[0]
+    for words in (first.text, said_first, in_table):
         assert f"most of it goes with latent size: with that held fixed r is {coefficient(expected.value)}" in words
 
 

@@ -56,6 +56,15 @@ def test_seeds_in_common_make_a_pair(new_study: Callable, score: Callable) -> No
     assert "1 favour b" in found.sentence
 
 
+def test_values_shown_are_those_of_the_seeds_in_common(new_study: Callable, score: Callable) -> None:
+    writer = new_study()
+    for name, values in (("a", (1.0, 2.0, 6.0)), ("b", (1.0, 2.0))):
+        for seed, value in enumerate(values):
+            writer.stage("generate", name, seed, {"steps": 1}, scores=[score("gfid", value, "lower")])
+    (row,) = versus([writer.finish()], "a", "b").table.to_dict("records")
+    assert (row["a"], row["b"], row["difference"]) == (1.5, 1.5, 0.0)
+
+
 def test_attributes_are_pairs(three: Path) -> None:
     table = versus([three], "send-vae", "kl-vae").table.set_index("score")
     assert table.loc["gFID to real images", "better"] == "send-vae"
