@@ -88,7 +88,7 @@ def with_overrides(values: Mapping[str, Any], overrides: Iterable[str]) -> dict[
             node[parent] = dict(child or {})
             node = node[parent]
         try:
-            node[last] = yaml.safe_load(_yaml_float(text))
+            node[last] = yaml.safe_load(plain_float(text))
         except yaml.YAMLError as error:
             raise ConfigError(f"Override '{override}': the value is not valid YAML.") from error
     return result
@@ -105,8 +105,8 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _yaml_float(text: str) -> str:
-    # YAML 1.1 reads 1e-4 as text because it has no point; people write it all the time.
+def plain_float(text: str) -> str:
+    """The text as YAML reads it right: of 1e-4, which has no point, YAML 1.1 makes text."""
     try:
         return repr(float(text)) if "e" in text.lower() and text.strip()[-1:].isdigit() else text
     except ValueError:

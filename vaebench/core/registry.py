@@ -118,14 +118,17 @@ class Registry:
         self._entries[name] = Entry(name, target, package, summary)
 
     def _read_entry_points(self) -> None:
-        for name, target, summary in _PENDING.pop(self.group.removeprefix("vaebench."), []):
+        # What is taken is refused each time that somebody asks, so that no later call finds half of the names.
+        group = self.group.removeprefix("vaebench.")
+        for name, target, summary in _PENDING.get(group, []):
             self.register(name, target, summary=summary, package=_home(target))
+        _PENDING.pop(group, None)
         if self._entry_points_read:
             return
-        self._entry_points_read = True
         for point in entry_points(group=self.group):
             package = point.dist.name if point.dist is not None else point.module.partition(".")[0]
             self.register(point.name, point.value, package=package)
+        self._entry_points_read = True
 
     def entries(self) -> list[Entry]:
         """Every entry, sorted by name."""

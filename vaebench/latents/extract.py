@@ -77,7 +77,8 @@ def extract_latents(
         path: the file to be; shards are collected in ``<path>.partial``.
         data_info: the data set that the split belongs to.
         batch_size: images encoded at once.
-        device: where to encode, in float32.
+        device: where to encode, in float32; on GPUs that have TF32 PyTorch takes it for convolutions unless
+            ``torch.backends.cudnn.allow_tf32`` is False.
         flip: "both" appends a mirrored copy of every image, with the same id and ``flipped`` = 1.
         dtype: of the stored values. In float16 a value beyond 65504 is an error.
         processes: an ``accelerate.Accelerator`` if several processes share the work; each calls this function with the

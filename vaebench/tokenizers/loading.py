@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from vaebench.core.config import Config
+from vaebench.core.config import Config, plain_float
 from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName, suggest
 from vaebench.core.files import read_json
 from vaebench.core.plugins import load_object
@@ -110,7 +110,9 @@ def _load_path(path: Path) -> Tokenizer:
             f"'{path}' is a file; a tokenizer is a folder, or a checkpoint ({', '.join(CHECKPOINTS)}).",
             "Pass the folder, or path/file.py:Class.",
         )
-    folder = path / "tokenizer" if (path / "tokenizer").is_dir() else path
+    # A stage keeps its tokenizer in a folder of that name; in a diffusers pipeline it is one of text, beside `vae/`.
+    pipeline = (path / "model_index.json").is_file() or (path / "vae").is_dir()
+    folder = path / "tokenizer" if (path / "tokenizer").is_dir() and not pipeline else path
     if (folder / SPEC_FILE).exists():
         # Whoever made it knows how it is stored; without that package a diffusers folder still loads.
         method = read_json(folder / SPEC_FILE).get("method", "")
@@ -147,7 +149,7 @@ def _with_options(ref: str) -> tuple[str, dict[str, Any]]:
         if not key or not equals:
             raise ConfigError(f"'{part}' in '{ref}' is no option.", "Write name?key=value&key=value.")
         try:
-            options[key] = yaml.safe_load(value)
+            options[key] = yaml.safe_load(plain_float(value))
         except yaml.YAMLError as error:
             raise ConfigError(f"The value of '{key}' in '{ref}' is not valid YAML.") from error
     return name, options

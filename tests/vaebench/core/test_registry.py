@@ -1,5 +1,6 @@
 import pytest
 
+from vaebench.core import registry as module
 from vaebench.core.errors import PluginError, UnknownName, VaebenchError
 from vaebench.core.registry import Registry
 
@@ -35,6 +36,15 @@ def test_collision_names_both_packages(registry):
     registry.register("a", "x:A", package="one")
     with pytest.raises(VaebenchError, match=r"one \(x:A\) and two \(y:A\)"):
         registry.register("a", "y:A", package="two")
+
+
+def test_a_collision_is_told_each_time_and_hides_no_other_name(monkeypatch):
+    monkeypatch.setattr(module, "_PENDING", {"things": [("taken", "a:B", ""), ("other", "a:C", "")]})
+    registry = Registry("thing", "vaebench.things")
+    registry.register("taken", "x:Y", package="first")
+    for _ in range(2):
+        with pytest.raises(VaebenchError, match="Two packages register the thing 'taken'"):
+            registry.names()
 
 
 def test_broken_target_names_the_package(registry):

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from vaebench.core.config import build
 from vaebench.core.errors import ConfigError, DataError, MissingPath, MissingWeights, UnknownName
+from vaebench.tokenizers import load_tokenizer
 from vaebench.tokenizers.architecture import PRESETS, AutoencoderConfig, resolve_preset
 from vaebench.tokenizers.autoencoder import AutoencoderNetwork, DiffusersTokenizer, build_autoencoder
 from vaebench.tokenizers.base import LatentNormalisation
@@ -163,7 +164,11 @@ def test_what_is_saved_does_not_tell_where_it_was_loaded_from(tmp_path: Path) ->
 
 def test_a_pipeline_folder_loads_its_vae(tmp_path: Path) -> None:
     plain_folder(tmp_path / "pipe" / "vae")
+    (tmp_path / "pipe" / "tokenizer").mkdir()  # of its text encoder
+    for name in ("vocab.json", "tokenizer.json"):
+        (tmp_path / "pipe" / "tokenizer" / name).write_text("{}")
     assert DiffusersTokenizer.from_folder(tmp_path / "pipe").spec.name == "pipe"
+    assert load_tokenizer(tmp_path / "pipe").spec.name == "pipe"
 
 
 def test_half_precision_weights_load_in_single(tmp_path: Path) -> None:

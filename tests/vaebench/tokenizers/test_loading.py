@@ -157,6 +157,14 @@ def test_registered_names(stranger: Path) -> None:
         load_tokenizer("send-vea")
 
 
+def test_options_are_read_as_overrides_are(stranger: Path) -> None:
+    stranger.write_text(
+        STRANGER + "class Scaled(SpaceToDepth):\n"
+        "    def __init__(self, gain):\n        self.f, self.gain = 4, gain * 2.0\n"
+    )
+    assert load_tokenizer(f"{stranger}:Scaled?gain=1e-3").gain == 0.002  # type: ignore[attr-defined]
+
+
 def test_missing_paths_and_files(tmp_path: Path) -> None:
     with pytest.raises(MissingPath, match="does not exist"):
         load_tokenizer(tmp_path / "nothing" / "here")

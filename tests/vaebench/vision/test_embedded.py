@@ -8,6 +8,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from timm.data import ImageNetInfo
 from torch import Tensor, nn
 from torchvision.models import mobilenet_v2
@@ -204,6 +205,13 @@ def test_wrong_weights_are_refused(tmp_path: Path) -> None:
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
     with pytest.raises(MissingWeights, match="no dictionary"):
         load_state(tmp_path / "list.pt")
+
+
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_the_prefix_of_parallel_training_is_cut_off(suffix: str, tmp_path: Path) -> None:
+    path, weights = tmp_path / f"weights{suffix}", {"module.a": torch.ones(2), "module.b": torch.zeros(1)}
+    (save_file if suffix == ".safetensors" else torch.save)(weights, path)
+    assert load_state(path).keys() == {"a", "b"}
 
 
 def test_packages_of_the_weights_are_not_imported() -> None:
