@@ -130,6 +130,7 @@ def fidelity_scores(
     resamples: int,
     seed: int,
     rename: dict[str, str] | None = None,
+    paired: bool = False,
 ) -> list[Score]:
     """Scores of features against a reference.
 
@@ -140,10 +141,11 @@ def fidelity_scores(
         resamples: of the bootstrap.
         seed: of resampling.
         rename: metric name -> name of the score ("fid" -> "gfid").
+        paired: whether row i of both belongs to one image.
     """
     generator = numpy_generator(seed, "fidelity", *metrics)
     given = reference if isinstance(reference, Statistics) else np.asarray(reference)
-    results = fidelity(features, given, generator=generator, metrics=metrics, resamples=resamples)
+    results = fidelity(features, given, generator=generator, metrics=metrics, resamples=resamples, paired=paired)
     return [_score(result, protocol, seed, (rename or {}).get(result.name, result.name)) for result in results]
 
 

@@ -118,8 +118,10 @@ def _rfid(
         "network": real.record,
         "reference": real.said(split, "the same test images, not reconstructed", moments=True),
     }
-    options = config.bootstrap, config.seed
-    return fidelity_scores(("fid",), features, moments, against, *options, {"fid": real.name("rfid")})
+    return fidelity_scores(
+        ("fid",), features, moments, against, config.bootstrap, config.seed, {"fid": real.name("rfid")},
+        paired=split not in real.source,
+    )  # fmt: skip
 
 
 def reconstruct(

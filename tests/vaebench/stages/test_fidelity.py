@@ -139,6 +139,7 @@ def test_companions_add_distances_under_their_names(both: Both) -> None:
     rfid = {s["metric"]: s for s in json.loads((stage(folder, "reconstruct") / "scores.json").read_text())}
     assert rfid["rfid_other_stand_in"]["value"] == pytest.approx(rfid["rfid"]["value"])
     assert rfid["rfid"]["protocol"]["network"]["name"] == "stand-in"
+    assert "pairs" in rfid["rfid"]["interval"]
     assert (stage(folder, "reference") / "companions" / "other-stand-in" / "train.npy").is_file()
 
 
@@ -215,6 +216,7 @@ def test_reconstructions_compare_to_a_batch(root: Path, data: Path, batch: Path)
     (rfid,) = (score for score in scores if score.metric == "rfid")
     assert rfid.protocol["reference"].startswith("stored moments of the batch ")
     assert rfid.protocol["reference_samples"] == 40
+    assert "pairs" not in rfid.interval  # the batch may be of other images
 
 
 def test_batches_that_do_not_fit(root: Path, data: Path, batch: Path) -> None:

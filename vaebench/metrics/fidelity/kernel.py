@@ -19,12 +19,15 @@ class KernelDistance:
             torch-fidelity reports.
         standard_error: of ``value``, from the spread of the subsets.
         subset_size: samples of the smaller side in a subset.
+        n, n_reference: samples of either side that were taken.
     """
 
     value: float
     subset_values: np.ndarray
     standard_error: float
     subset_size: int
+    n: int
+    n_reference: int
 
 
 def kernel_distance(
@@ -77,7 +80,7 @@ def kernel_distance(
     values = subset_distances(sides[0], sides[1], chosen[0], chosen[1])
     known = subsets > 1 and share < 1
     error = float(np.std(values[1:], ddof=1) * np.sqrt(share / (1 - share))) if known else float("nan")
-    return KernelDistance(float(values[0]), values[1:], error, size)
+    return KernelDistance(float(values[0]), values[1:], error, size, len(sides[0]), len(sides[1]))
 
 
 def _indicators(n: int, size: int, subsets: int, generator: np.random.Generator) -> np.ndarray:

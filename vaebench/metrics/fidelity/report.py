@@ -57,11 +57,13 @@ def fid(
     *,
     generator: np.random.Generator,
     resamples: int = 1000,
+    paired: bool = False,
 ) -> list[Result]:
     """Fréchet distance with a first-order bootstrap interval over the samples of both sides.
 
-    A reference may come as moments alone, as published ones do; the interval is then over the generated samples. Of
-    pooled Inception features this is FID, of its spatial ones sFID, of another network's that network's distance.
+    Where both sides are ``paired``, as reconstructions and their originals are, it is over pairs. A reference may come
+    as moments alone, as published ones do; the interval is then over the generated samples. Of pooled Inception
+    features this is FID, of its spatial ones sFID, of another network's that network's distance.
 
     Warns with :class:`SmallSampleWarning`, and notes in the result, when a side has no more samples than features: its
     covariance is then singular and the distance mostly bias.
@@ -72,9 +74,9 @@ def fid(
         over = "generated samples, the reference as given"
     else:
         value, n_reference = frechet_from_samples(generated, reference), len(reference)
-        over = "samples of both sides"
+        over = "pairs of an image on either side" if paired else "samples of both sides"
     low, high = frechet_interval(
-        generated, reference, value, generator=generator, confidence=CONFIDENCE, resamples=resamples
+        generated, reference, value, generator=generator, confidence=CONFIDENCE, resamples=resamples, paired=paired
     )
     notes = small_sample_notes(len(generated), n_reference, dimension)
     for note in notes:
@@ -118,7 +120,7 @@ def kid(
         low, high = found.value - half, found.value + half
     interval = "95% normal over samples, from subsets of one share of either side" if low is not None else None
     settings = {"kernel": "(x.y/d + 1)^3", "subsets": len(found.subset_values), "subset_size": found.subset_size}
-    return [Result("kid", found.value, "lower", low, high, interval, len(generated), len(reference), settings)]
+    return [Result("kid", found.value, "lower", low, high, interval, found.n, found.n_reference, settings)]
 
 
 def manifold(
@@ -153,6 +155,7 @@ def fidelity(
     generator: np.random.Generator,
     metrics: tuple[str, ...] = ("fid", "kid", "manifold"),
     resamples: int = 1000,
+    paired: bool = False,
 ) -> list[Result]:
     """Fidelity of generated (or reconstructed) images to a reference, from features of one frozen network.
 
@@ -162,6 +165,7 @@ def fidelity(
         generator: draws subsets and resamples.
         metrics: of "fid", "kid" and "manifold" (precision, recall, density, coverage).
         resamples: bootstrap resamples behind the intervals.
+        paired: whether row i of both sides belongs to one image, which the interval of "fid" then knows.
 
     Returns:
         One result per number.
@@ -186,5 +190,6 @@ def fidelity(
             raise UnknownName(f"Unknown fidelity metric '{name}'.", suggest(name, METRICS))
         if moments and name != "fid":
             raise ValueError(f"Metric '{name}' needs the samples of the reference, and these are moments alone.")
-        results += METRICS[name](generated, reference, generator=generator, resamples=resamples)
+        pairs = {"paired": True} if paired and name == "fid" else {}
+        results += METRICS[name](generated, reference, generator=generator, resamples=resamples, **pairs)
     return results

@@ -73,7 +73,7 @@ class IFID(Metric):
     """Fréchet distance of decoded interpolations."""
 
     name = "ifid"
-    version = 2
+    version = 3
     summary = "Fréchet distance of decoded interpolations between neighbouring latents (iFID)"
     needs = frozenset({"tokenizer", "images", "fid features"})
     Config = IFIDConfig
@@ -97,7 +97,7 @@ class IFID(Metric):
         decoded = inputs.decode(mixed.reshape(queries.shape).astype(np.float32))
         images = np.clip(np.rint(127.5 * decoded + 127.5), 0, 255).astype(np.uint8)
         features, reference = inputs.fid_features(images), inputs.fid_features(inputs.test.images(rows))
-        (result,) = fid(features, reference, generator=generator, resamples=cfg.resamples)
+        (result,) = fid(features, reference, generator=generator, resamples=cfg.resamples, paired=True)
         return [
             self.score(
                 "ifid", result.value, "lower", len(rows), seed=seed, low=result.low, high=result.high,

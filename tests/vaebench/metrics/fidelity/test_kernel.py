@@ -83,7 +83,7 @@ def test_large_sides_are_sampled_and_draws_are_explicit() -> None:
         kernel_distance(x, y, generator=np.random.default_rng(5), max_samples=60, subsets=5) for _ in range(2)
     )
     assert first.value == again.value
-    assert first.subset_size == 30
+    assert (first.subset_size, first.n, first.n_reference) == (30, 60, 60)
     assert first.value != kernel_distance(x, y, generator=np.random.default_rng(6), max_samples=60).value
 
 

@@ -37,6 +37,34 @@ def test_linear_and_full_bootstrap_agree_and_match_the_true_spread() -> None:
     assert widths["linear"] == pytest.approx(truth, rel=0.25)
 
 
+def test_sides_of_the_same_images_move_together() -> None:
+    rng = np.random.default_rng(0)
+
+    def pairs() -> tuple[np.ndarray, np.ndarray]:
+        x = rng.standard_normal((600, 16))
+        return 0.9 * x + 0.1 * rng.standard_normal(x.shape), x
+
+    a, b = pairs()
+    value = frechet_from_samples(a, b)
+    truth = np.std([frechet_from_samples(*pairs()) for _ in range(300)]) * 2 * 1.96
+    for method, resamples in (("linear", 2000), ("full", 300)):
+        low, high = frechet_interval(
+            a,
+            b,
+            value,
+            generator=rng,
+            resamples=resamples,
+            paired=True,
+            method=method,  # type: ignore[arg-type]
+        )
+        assert low < value < high
+        assert high - low == pytest.approx(truth, rel=0.25)
+    low, high = frechet_interval(a, b, value, generator=rng)
+    assert high - low > 5 * truth
+    with pytest.raises(ValueError, match="Paired"):
+        frechet_interval(a, b[:-1], value, generator=rng, paired=True)
+
+
 def test_reference_as_given_narrows_the_interval() -> None:
     a, b = draw(np.random.default_rng(0), 800)
     value = frechet_from_samples(a, b)
