@@ -161,13 +161,12 @@ def tokenizers() -> str:
 def metrics() -> str:
     """Latent scores, with what they need and their settings."""
     from vaebench.metrics import METRICS
-    from vaebench.metrics.base import NEEDS
 
     parts = ["# Latent scores that ship", "", "`vaebench score LATENTS --metrics NAME -o options.NAME.SETTING=VALUE`."]
     parts += ["What they mean and when they mislead: [concepts](../concepts/README.md).", ""]
     for entry in _shipped(METRICS):
         found = entry.load()
-        needs = ", ".join(NEEDS[need] for need in sorted(found.needs)) or "latents alone"
+        needs = ", ".join(found.lacking()) or "latents alone"
         parts += [f"## {entry.name}", "", f"{_sentence(entry.summary)} Needs {needs}. Version {found.version}.", ""]
         parts += ["```text", inspect.getdoc(found) or "", "```", "", *_settings(found.Config)]
     return "\n".join(parts)

@@ -51,11 +51,7 @@ def score(
     Example: vaebench score runs/send-vae-latents --metrics lnc,viv,spectrum
     """
     if list_metrics:
-        from vaebench.metrics import METRICS
-
-        width = max(map(len, METRICS.names()))
-        for entry in METRICS.entries():
-            print(f"{entry.name:<{width}}  {entry.about()}")
+        _list()
         return
     from vaebench import api
     from vaebench.core.errors import ConfigError
@@ -85,6 +81,20 @@ def score(
     if not beside:
         opt.say("What would latents score that nobody trained? --controls tells.")
     opt.say(str(folder))
+
+
+def _list() -> None:
+    """Name, summary and needs of every metric; of one that cannot be loaded the summary says so."""
+    from vaebench.core.errors import VaebenchError
+    from vaebench.metrics import METRICS
+
+    width = max(map(len, METRICS.names()))
+    for entry in METRICS.entries():
+        try:
+            needs = ", ".join(METRICS.get(entry.name).lacking())
+        except VaebenchError:
+            needs = ""
+        print(f"{entry.name:<{width}}  {entry.about()}{f' [needs {needs}]' if needs else ''}")
 
 
 def _folder_name(latents: str, metrics: Any) -> str:

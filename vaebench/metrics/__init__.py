@@ -25,7 +25,7 @@ _SHIPPED = {
     "class-probe": ("separability.classes:ClassProbe", "linear and nearest-neighbour classification of class labels"),
     "dci": ("disentanglement.dci:DCI", "disentanglement, completeness and informativeness from importances"),
     "effective-rank": ("diffusability.manifold:EffectiveRank", "how many dimensions the latents fill"),
-    "equivariance": ("diffusability.equivariance:Equivariance", "errors of scale and rotation; needs the tokenizer"),
+    "equivariance": ("diffusability.equivariance:Equivariance", "errors of scale and rotation"),
     "explicitness": ("disentanglement.explicitness:Explicitness", "area under ROC of linear classifiers for factors"),
     "factor-vae": ("disentanglement.interventional:FactorVAE", "majority vote of the least varying code"),
     "gmm": ("separability.gmm:GMM", "held-out likelihood of Gaussian mixtures of growing size (MAETok)"),
@@ -53,7 +53,7 @@ _SHIPPED = {
         "diffusability.spectrum:Spectrum",
         "share of energy at high frequencies (SEC), and the spectrum's slope",
     ),
-    "srss": ("diffusability.spatial:SRSS", "similarity of the foreground against the background; needs masks"),
+    "srss": ("diffusability.spatial:SRSS", "similarity of the foreground against the background"),
     "uniformity": ("separability.uniformity:Uniformity", "how evenly latents are spread: density CV, Gini, entropy"),
     "viv": ("diffusability.velocity:VIV", "velocity irreducible variance of a Kronecker-Gaussian fit per class"),
 }

@@ -184,23 +184,37 @@ class Metric(ABC):
 
     Class attributes:
         name: registered name. summary: one line, with the paper. needs: which of `NEEDS` it cannot do without.
+        needs_one_of: and of which others one is enough, best first.
         Config: settings that move the number; they become the protocol. version: raised when the numbers change.
+        choices: settings that only say which variants are computed, or that move some of them only. They stay out of
+            the protocol, in which each score says its own: one variant more must not part the others from theirs of
+            before.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     needs: ClassVar[frozenset[str]] = frozenset()
+    needs_one_of: ClassVar[tuple[str, ...]] = ()
     Config: ClassVar[type[BaseConfig]] = BaseConfig
     version: ClassVar[int] = 1
+    choices: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config: BaseConfig | Mapping[str, Any] | None = None) -> None:
         if not isinstance(config, self.Config):
             config = validated(self.Config, dict(config or {}), where=f"metric '{self.name}'")
         self.config: Any = config
 
+    @classmethod
+    def lacking(cls, available: frozenset[str] = frozenset()) -> list[str]:
+        """What it needs and these do not have, in words; by default all that it needs beside latents."""
+        found = [NEEDS.get(need, need) for need in sorted(cls.needs - available)]
+        if cls.needs_one_of and available.isdisjoint(cls.needs_one_of):
+            found.append(" or ".join(NEEDS.get(need, need) for need in cls.needs_one_of))
+        return found
+
     def missing(self, inputs: MetricInputs) -> str | None:
         """Why the score is not available for these inputs, such as "needs masks", or None."""
-        lacking = [NEEDS[need] for need in sorted(self.needs - inputs.available)]
+        lacking = self.lacking(inputs.available)
         return f"needs {' and '.join(lacking)}" if lacking else None
 
     @abstractmethod
@@ -221,8 +235,8 @@ class Metric(ABC):
         protocol: Mapping[str, Any] | None = None,
         detail: Mapping[str, Any] | None = None,
     ) -> Score:
-        """A score whose protocol is the metric's name, version and settings, and ``protocol`` on top."""
-        settings = {"metric": self.name, "version": self.version, **self.config.model_dump(mode="json")}
+        """A score whose protocol is the metric's name, version, settings but for `choices`, and ``protocol`` on top."""
+        settings = self.config.model_dump(mode="json", exclude=set(self.choices))
         return Score(
             metric=metric,
             value=float(value),
@@ -232,7 +246,7 @@ class Metric(ABC):
             n=n,
             seed=seed,
             direction=direction,
-            protocol={**settings, **(protocol or {})},
+            protocol={"metric": self.name, "version": self.version, **settings, **(protocol or {})},
             detail=dict(detail or {}),
         )
 

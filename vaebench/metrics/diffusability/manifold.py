@@ -104,12 +104,12 @@ class EffectiveRank(Metric):
         }
         for (name, value), error in zip(values.items(), errors, strict=True):
             for variant, size in (("", 1), ("share of dimension", dimension)):
-                half = NORMAL_QUANTILE * error / size
+                half, own = NORMAL_QUANTILE * error / size, {"variant": variant} if variant else {}
                 scores.append(
                     self.score(
                         name, value / size, "none", n, seed=seed, low=value / size - half, high=value / size + half,
-                        interval="95% normal over samples, from their influence", protocol=protocol,
-                        detail={**detail, **({"variant": variant} if variant else {})},
+                        interval="95% normal over samples, from their influence", protocol={**protocol, **own},
+                        detail={**detail, **own},
                     )
                 )  # fmt: skip
         return scores

@@ -20,6 +20,9 @@ from vaebench.metrics.base import Metric, MetricInputs, Rows
 from vaebench.metrics.diffusability.spatial import area_means
 from vaebench.metrics.intervals import bootstrap_means
 
+# Less than this share of the energy is rounding, that of float32 being about 1e-15.
+ROUNDING = 1e-12
+
 
 def energies(planes: np.ndarray) -> np.ndarray:
     """Energy of planes (n, d, h, w) per image and frequency, (n, h, w): squared orthonormal DCT-II, averaged over d."""
@@ -46,12 +49,11 @@ def ratio_interval(
     return float(low), float(high)
 
 
-def radial_slope(energy: np.ndarray) -> np.ndarray:
-    """Slope of log energy against log radius, for energies (..., h, w).
+def radial_means(energy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean radii (b,) and mean energies (..., b) of frequencies in bins of radius, of energies (..., h, w).
 
-    The radius of a frequency is sqrt((u / h)^2 + (v / w)^2). Without DC, energies are averaged in equal bins of radius,
-    as many as the longer side has frequencies, and the line is fitted by least squares over the non-empty bins.
-    White noise has 0, natural images about -2.
+    The radius of a frequency is sqrt((u / h)^2 + (v / w)^2). There are as many equal bins as the longer side has
+    frequencies; those without one are left out, and DC is in none.
     """
     height, width = energy.shape[-2:]
     u, v = np.meshgrid(np.arange(height) / height, np.arange(width) / width, indexing="ij")
@@ -60,10 +62,25 @@ def radial_slope(energy: np.ndarray) -> np.ndarray:
     used = np.unique(bins)
     member = (bins[:, None] == used).astype(np.float64)
     member /= member.sum(0)
-    x = np.log(radius @ member)
+    return radius @ member, energy.reshape(*energy.shape[:-2], -1)[..., 1:] @ member
+
+
+def radial_slope(energy: np.ndarray) -> np.ndarray:
+    """Slope of log energy against log radius, for energies (..., h, w): least squares over the bins of `radial_means`.
+
+    White noise has 0, natural images about -2.
+    """
+    radii, means = radial_means(energy)
+    x = np.log(radii)
     weights = (x - x.mean()) / np.sum((x - x.mean()) ** 2)
-    flat = energy.reshape(*energy.shape[:-2], -1)[..., 1:]
-    return np.asarray(np.log(np.maximum(flat @ member, np.finfo(float).tiny)) @ weights)
+    return np.asarray(np.log(np.maximum(means, np.finfo(float).tiny)) @ weights)
+
+
+def has_slope(energy: np.ndarray) -> bool:
+    """Whether energies (h, w) have a slope: more radii than one, and none of them holds rounding alone, as all of one
+    direction do of planes that vary along the other only."""
+    radii, means = radial_means(energy)
+    return len(radii) > 1 and bool(means.min() > ROUNDING * energy.mean())
 
 
 class SpectrumConfig(Config):
@@ -88,6 +105,7 @@ class Spectrum(Metric):
     summary = "share of energy at high frequencies (SEC), and the spectrum's slope against the image's own"
     needs = frozenset({"positions"})
     Config = SpectrumConfig
+    choices = frozenset({"rhos"})
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         rows = inputs.rows("test", self.config.samples)
@@ -111,7 +129,7 @@ class Spectrum(Metric):
         for rho in self.config.rhos:
             high = high_frequencies(height, width, rho).ravel()
             for suffix, first in (("", 0), (" without DC", 1)):
-                if not flat[:, first:].any():
+                if not mean[first:].sum() > ROUNDING * mean.sum():
                     continue  # constant latents have no energy to share
                 variant = f"rho={rho:g}{suffix}"
                 shares = drawn[:, :size][:, high].sum(1) / drawn[:, first:size].sum(1)
@@ -123,8 +141,7 @@ class Spectrum(Metric):
                         detail={"variant": variant},
                     )
                 )  # fmt: skip
-        # A grid of 2 x 2 has one radius only, and a line through it any slope.
-        if min(height, width) > 1 and max(height, width) > 2 and energy[:, 1:].any():
+        if min(height, width) > 1 and has_slope(mean.reshape(height, width)):
             own = columns[1].mean(0) if len(columns) == 2 else None
             scores += self._slopes(mean, own, drawn, (height, width), len(rows), seed, protocol)
         return scores
@@ -149,7 +166,7 @@ class Spectrum(Metric):
                 protocol=protocol, detail={"energy": np.round(mean.reshape(grid), 8).tolist()},
             )
         ]  # fmt: skip
-        if own is not None:
+        if own is not None and has_slope(own.reshape(grid)):
             gaps = slopes - radial_slope(drawn[:, len(mean) :].reshape(-1, *grid))
             low, high = np.quantile(gaps, [0.025, 0.975])
             scores.append(

@@ -96,6 +96,7 @@ class DCI(CodesMetric):
     version = 3
     summary = "disentanglement, completeness and informativeness from importances (Eastwood and Williams 2018)"
     Config = DCIConfig
+    choices = CodesMetric.choices | {"importances", "rounds", "leaves", "c"}
 
     def of_codes(self, codes: Codes, found: Targets, seed: int) -> list[Number]:
         numbers: list[Number] = []
@@ -130,12 +131,12 @@ class DCI(CodesMetric):
         whole = np.array([concentration(importances), concentration(importances.T)])
         halves = self._spread(kind, codes, found, seed)
         interval = None if halves is None else "95% by Student's t, from the spread over disjoint groups of samples"
-        if halves is None:
-            detail = {**detail, "note": f"no interval: a factor is constant in one of {cfg.groups} groups of samples"}
+        why = f"no interval: a factor is constant in one of {cfg.groups} groups of samples"
+        own = {**detail, **({"note": why} if halves is None else {})}
         bounds = np.full((2, 2), None) if halves is None else np.stack([whole - halves, whole + halves], 1)
         return [
             *(
-                Number(f"dci_{name}", float(value), n, low_, high_, interval, protocol, detail)
+                Number(f"dci_{name}", float(value), n, low_, high_, interval, protocol, own)
                 for name, value, (low_, high_) in zip(
                     ("disentanglement", "completeness"), whole, bounds.tolist(), strict=True
                 )

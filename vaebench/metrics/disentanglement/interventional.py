@@ -195,15 +195,12 @@ class InterventionalConfig(CodesConfig):
     Attributes:
         train_points, test_points: draws to fit and to score on (10,000 and 5,000 as published).
         batch: images, or pairs of images, a draw.
-        prune: FactorVAE leaves out codes whose standard deviation is below this (0.05 as published; codes are of
-            normalised latents here).
     """
 
     vectorisations: tuple[Vectorisation, ...] = ("pooled", "pca")
     train_points: int = Field(10_000, ge=10)
     test_points: int = Field(5_000, ge=10)
     batch: int = Field(64, ge=2)
-    prune: float = Field(0.05, ge=0)
 
 
 class _Interventional(CodesMetric):
@@ -217,12 +214,20 @@ class _Interventional(CodesMetric):
         return f"{base}_resampled", {"split": "train", "draws": "images resampled by the value of the fixed factor"}
 
 
+class FactorVAEConfig(InterventionalConfig):
+    """As `InterventionalConfig`. ``prune``: codes whose standard deviation is below this are left out (0.05 as
+    published; codes are of normalised latents here)."""
+
+    prune: float = Field(0.05, ge=0)
+
+
 class FactorVAE(_Interventional):
     """FactorVAE score."""
 
     name = "factor-vae"
     version = 2
     summary = "majority vote of the least varying code for the fixed factor (Kim and Mnih 2018)"
+    Config = FactorVAEConfig
 
     def of_codes(self, codes: Codes, found: Targets, seed: int) -> list[Number]:
         cfg, (metric, protocol) = self.config, self.name_of(found)

@@ -50,10 +50,8 @@ class CodesMetric(Metric):
     """A metric on codes and targets. Subclasses write ``of_codes``: numbers for one set of codes."""
 
     Config = CodesConfig
-
-    def missing(self, inputs: MetricInputs) -> str | None:
-        """Factors or attributes are needed."""
-        return None if {"factors", "attributes"} & inputs.available else "needs generative factors or attributes"
+    needs_one_of = ("factors", "attributes")
+    choices = frozenset({"vectorisations", "components"})
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         found = targets(inputs, self.config.samples)
@@ -76,6 +74,7 @@ class CodesMetric(Metric):
         protocol = {
             "latents": LATENTS,
             "vectorisation": how,
+            **({"components": self.config.components} if how == "pca" else {}),
             "targets": found.kind,
             "names": list(found.names),
             **found.drawn,
@@ -187,7 +186,7 @@ class InfoMECConfig(CodesConfig):
             has the name "infoe_in_sample".
         c: inverse strength of the L2 penalty of InfoE's regression, next to none; without any, as published, there is
             no optimum where codes separate the values.
-        groups: of the jackknife.
+        groups: disjoint groups of samples, whose own values give the interval.
     """
 
     samples: int = Field(3000, ge=20)

@@ -18,6 +18,7 @@ from vaebench.metrics.probing.logistic import LogisticFit, fit_logistic
 from vaebench.metrics.probing.rows import ArrayLike
 
 RARE = 10
+CONFIDENCE = 0.95
 CHUNK_ELEMENTS = 2**20
 
 
@@ -33,7 +34,6 @@ class ProbeConfig(Config):
             that maximises the metric at hand (F1, balanced accuracy) on the validation split.
         top_k: attributes named per image for the recall of DeepFashion.
         resamples: bootstrap resamples of the test split.
-        confidence: coverage of the intervals.
         tolerance: certified relative gap of each fit to its optimum.
     """
 
@@ -44,7 +44,6 @@ class ProbeConfig(Config):
     threshold: Literal["half", "validation"] = "half"
     top_k: int = Field(5, ge=1)
     resamples: int = Field(1000, ge=20)
-    confidence: float = Field(0.95, gt=0, lt=1)
     tolerance: float = Field(5e-5, gt=0)
 
     @field_validator("cs")
@@ -262,20 +261,18 @@ def _measure(
     for name, (measure, baseline) in per_attribute.items():
         value, resampled = measure(ones)[:, 0], np.concatenate(draws[name], axis=1)
         each = zip(names, value, resampled, baseline, strict=True)
-        mean = _estimate(value.mean(), np.nanmean(resampled, axis=0), baseline.mean(), config.confidence)
-        results[name] = MetricResult(mean, {a: _estimate(v, r, b, config.confidence) for a, v, r, b in each})
+        mean = _estimate(value.mean(), np.nanmean(resampled, axis=0), baseline.mean())
+        results[name] = MetricResult(mean, {a: _estimate(v, r, b) for a, v, r, b in each})
     recall = metrics.top_k_recall(logits, y, ones, k)[0]
     trivial = metrics.top_k_recall(train_prevalence, y, ones, k)[0]
-    results[f"top{k}_recall"] = MetricResult(
-        _estimate(recall, np.concatenate(draws["top_k"]), trivial, config.confidence), {}
-    )
+    results[f"top{k}_recall"] = MetricResult(_estimate(recall, np.concatenate(draws["top_k"]), trivial), {})
     return results
 
 
-def _estimate(value: float, resampled: np.ndarray, baseline: float, confidence: float) -> Estimate:
+def _estimate(value: float, resampled: np.ndarray, baseline: float) -> Estimate:
     # Resamples repeat positives, which inflates average precision; the quantiles are freed of that bias, without which
     # the narrow interval of a mean over attributes may not even hold its value.
-    low, high = np.nanquantile(resampled, [(1 - confidence) / 2, (1 + confidence) / 2]) + value - np.nanmean(resampled)
+    low, high = np.nanquantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]) + value - np.nanmean(resampled)
     return Estimate(float(value), float(low), float(high), float(baseline))
 
 

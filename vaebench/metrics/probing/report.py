@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vaebench.core.scores import Score
-from vaebench.metrics.probing.probe import Estimate, ProbeResult
+from vaebench.metrics.probing.probe import CONFIDENCE, Estimate, ProbeResult
 
 
 def scores(result: ProbeResult, seed: int | None = None, protocol: Mapping[str, Any] | None = None) -> list[Score]:
@@ -34,7 +34,7 @@ def scores(result: ProbeResult, seed: int | None = None, protocol: Mapping[str, 
         "validation_samples": validation,
         "test_samples": test,
     }
-    interval = f"{100 * config.confidence:g}% bias-centred bootstrap over test samples, classifiers fixed"
+    interval = f"{100 * CONFIDENCE:g}% bias-centred bootstrap over test samples, classifiers fixed"
 
     def score(metric: str, attribute: str | None, estimate: Estimate) -> Score:
         detail: dict[str, Any] = {

@@ -95,6 +95,7 @@ class NonlinearGap(AttributeMetric):
     name = "nonlinear-gap"
     summary = "nearest neighbours and a small network against the linear probe: what is there but not linear"
     Config = GapConfig
+    choices = AttributeMetric.choices | {"readers"}
 
     def of_vectors(self, x: Vectors, y: Attributes, seed: int, device: str) -> list[Score]:
         cfg = self.config

@@ -14,7 +14,7 @@ from vaebench.data.base import SPLITS, SplitName
 from vaebench.metrics.base import Metric, MetricInputs
 from vaebench.metrics.probing.features import Vectorisation
 from vaebench.metrics.probing.probe import ProbeConfig, ProbeResult, probe
-from vaebench.metrics.readability.vectors import LATENTS, ReadabilityConfig, device_of, usable
+from vaebench.metrics.readability.vectors import LATENTS, AttributeMetric, ReadabilityConfig, device_of, usable
 
 
 class AttributeProbeConfig(ReadabilityConfig):
@@ -43,6 +43,7 @@ class AttributeProbe(Metric):
     summary = "linear probes of attributes on latents (Send-VAE): F1, AP, balanced accuracy, top-5 recall"
     needs = frozenset({"attributes"})
     Config = AttributeProbeConfig
+    choices = AttributeMetric.choices
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg = self.config
@@ -66,6 +67,7 @@ class AttributeProbe(Metric):
         protocol = {
             "latents": LATENTS,
             "vectorisation": how,
+            **({"components": self.config.components} if how == "pca" else {}),
             "classifier": "logistic regression, L2 penalty, unpenalised intercept",
             "select": "validation log-loss, per attribute",
             "attributes": list(result.attributes),

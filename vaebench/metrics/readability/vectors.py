@@ -199,6 +199,7 @@ class AttributeMetric(Metric):
     version = 2
     needs = frozenset({"attributes"})
     Config = VectorsConfig
+    choices = frozenset({"vectorisations", "components"})
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg = self.config
@@ -231,6 +232,7 @@ class AttributeMetric(Metric):
         settings = {
             "latents": LATENTS,
             "vectorisation": x.how,
+            **({"components": self.config.components} if x.how == "pca" else {}),
             "attributes": list(y.names),
             "attribute_level": y.level,
             "train_samples": len(y.train),

@@ -50,6 +50,7 @@ class ClassProbe(Metric):
     summary = "linear and nearest-neighbour classification of labels from latents"
     needs = frozenset({"labels"})
     Config = ClassProbeConfig
+    choices = frozenset({"poolings"})
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg = self.config

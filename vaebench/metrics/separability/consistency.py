@@ -82,6 +82,7 @@ class LNC(Metric):
     )
     needs = frozenset({"labels"})
     Config = ConsistencyConfig
+    choices = frozenset({"ks"})
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg, split = self.config, inputs.test

@@ -53,6 +53,7 @@ class GMM(Metric):
     version = 2
     summary = "held-out likelihood of Gaussian mixtures of growing size (MAETok)"
     Config = GMMConfig
+    choices = frozenset({"components", "per_component"})
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg = self.config

@@ -80,6 +80,7 @@ class Uniformity(Metric):
     name = "uniformity"
     summary = "how evenly latents are spread: density CV, Gini, normalised entropy (VA-VAE)"
     Config = UniformityConfig
+    choices = frozenset({"maps"})
 
     def run(self, inputs: MetricInputs, seed: int) -> list[Score]:
         cfg = self.config

@@ -75,8 +75,50 @@ def test_interval_covers_the_truth_in_95_of_100():
     assert 0.925 <= hits / repeats <= 0.97
 
 
-def test_a_grid_of_one_radius_has_shares_and_no_slope():
-    latents = np.random.default_rng(0).standard_normal((40, 3, 2, 2)).astype(np.float32)
-    split = LatentSplit(latents)
+def scored(latents: np.ndarray, images: np.ndarray | None = None) -> dict[tuple[str, str], float]:
+    split = LatentSplit(latents.astype(np.float32), images=None if images is None else images.__getitem__)
     prepared = MetricInputs(split, split, split, DataInfo("toy", 8), np.zeros(3), np.ones(3))
-    assert {score.metric for score in Spectrum().run(prepared, 0)} == {"sec"}
+    scores = Spectrum({"resamples": 20}).run(prepared, 0)
+    assert all(score.low - 1e-9 <= score.value <= score.high + 1e-9 for score in scores)
+    return {(score.metric, score.detail.get("variant", "")): score.value for score in scores}
+
+
+def test_a_grid_of_one_radius_has_shares_and_no_slope():
+    found = scored(np.random.default_rng(0).standard_normal((40, 3, 2, 2)))
+    assert {metric for metric, _ in found} == {"sec"}
+
+
+@pytest.mark.parametrize("size", [7, 8, 16])
+def test_planes_without_variation_have_no_score_made_of_rounding(size):
+    """On 7 x 7 the transform of a constant is rounding beside DC, on 8 x 8 it is zero."""
+    found = scored(np.broadcast_to(np.random.default_rng(0).standard_normal((40, 3, 1, 1)), (40, 3, size, size)))
+    assert set(found) == {("sec", "rho=0.25"), ("sec", "rho=0.5")}
+    assert max(found.values()) < 1e-30
+
+
+@pytest.mark.parametrize("size", [7, 8, 16])
+def test_planes_that_vary_along_one_side_score_alike_whichever_it_is(size):
+    """Their energy lies at u = 0 or v = 0, within 0.5 (h + w - 2) and within a radius: beyond, a slope has nothing."""
+    rng = np.random.default_rng(0)
+    across = np.repeat(rng.standard_normal((40, 3, 1, size)), size, 2)
+    images = rng.integers(0, 256, (40, 3, 2 * size, 2 * size), dtype=np.uint8)
+    found, turned = scored(across, images), scored(across.swapaxes(2, 3), images)
+    assert found == pytest.approx(turned, rel=1e-9, abs=1e-30)
+    energy = (fft.dct(across[:, :, 0].astype(np.float32), norm="ortho") ** 2).mean((0, 1))
+    beyond = np.arange(size) > 0.25 * (2 * size - 2)
+    assert found == pytest.approx(
+        {
+            ("sec", "rho=0.25"): energy[beyond].sum() / energy.sum(),
+            ("sec", "rho=0.25 without DC"): energy[beyond].sum() / energy[1:].sum(),
+            ("sec", "rho=0.5"): 0.0,
+            ("sec", "rho=0.5 without DC"): 0.0,
+        },
+        rel=1e-5,
+        abs=1e-30,
+    )
+
+
+def test_images_without_variation_have_no_slope_to_compare_with():
+    latents, images = np.random.default_rng(0).standard_normal((40, 3, 7, 7)), np.full((40, 3, 14, 14), 9, np.uint8)
+    found = {metric for metric, _ in scored(latents, images)}
+    assert found == {"sec", "spectral_slope"}

@@ -11,7 +11,7 @@ from sklearn.ensemble import GradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from vaebench.core.errors import DataError, TooFewSamples
+from vaebench.core.errors import ConfigError, DataError, TooFewSamples
 from vaebench.data.base import DataInfo, Factor
 from vaebench.metrics.base import LatentSplit, MetricInputs
 from vaebench.metrics.disentanglement import codes as vectorisation
@@ -77,9 +77,8 @@ def test_perfect_codes_score_high_rotated_ones_less_and_the_interval_holds_the_v
             if score.low is not None:
                 assert score.low - 1e-9 <= score.value <= score.high + 1e-9
         values[name] = scores[0].value
-    # A linear margin cannot single out the middle of an ordered code, so explicitness does not reach 1.
-    ceiling = {"sap": 0.4, "mig": 0.9, "dci": 0.9, "irs": 0.85, "explicitness": 0.75}.get(metric.name, 0.95)
-    assert values["perfect"] > ceiling
+    floor = {"sap": 0.4, "mig": 0.9, "dci": 0.9, "irs": 0.85, "explicitness": 0.999}.get(metric.name, 0.95)
+    assert values["perfect"] > floor
     assert values["rotated"] < values["perfect"] - (
         0.02 if metric.name in ("explicitness", "modularity", "beta-vae") else 0.1
     ) or (
@@ -117,9 +116,12 @@ def test_importances_have_an_interval_or_a_reason():
     rare = truth.copy()
     rare[:, 0] = 0
     rare[:3, 0] = 1  # in three of five groups at most
-    for score in DCI({"vectorisations": ["pooled"], "rounds": 5}).run(inputs(perfect(truth), rare), 0)[:2]:
+    *two, informative = DCI({"vectorisations": ["pooled"], "rounds": 5}).run(inputs(perfect(truth), rare), 0)
+    for score in two:
         assert score.low is None
         assert "constant in one of 5 groups" in score.detail["note"]
+    assert informative.low <= informative.value <= informative.high
+    assert "note" not in informative.detail
 
 
 def test_one_rare_attribute_costs_no_more_than_an_interval():
@@ -256,6 +258,38 @@ def test_areas_agree_with_scikit_learn():
     assert np.isnan(areas(margins, np.zeros(300, int))[1])
 
 
+def test_explicitness_ranks_by_scikit_learns_probabilities():
+    """Of ordered factors, where a margin cannot single out a value in the middle and a probability can."""
+    rng = np.random.default_rng(0)
+    truth = np.stack([rng.integers(0, size, 1500) for size in (6, 3, 2)], 1)
+    codes = (truth + 0.4 * rng.standard_normal(truth.shape)).astype(np.float32)
+    latents = np.repeat(codes[:, :, None, None], 4, 3)
+    train, test = (LatentSplit(latents[part], factors=truth[part]) for part in (slice(0, 1000), slice(1000, None)))
+    info = DataInfo(
+        "toy", 8, factors=(Factor("f", tuple("abcdef")), Factor("g", tuple("abc")), Factor("h", tuple("ab")))
+    )
+    (score,) = Explicitness({"vectorisations": ["pooled"]}).run(
+        MetricInputs(train, test, test, info, np.zeros(3), np.ones(3)), 0
+    )
+    x = (codes - codes[:1000].mean(0)) / codes[:1000].std(0)
+    expected, by_margin = {}, []
+    for k, name in enumerate("fgh"):
+        model = LogisticRegression(tol=1e-8, max_iter=5000).fit(x[:1000], truth[:1000, k])
+        margins = model.decision_function(x[1000:])
+        margins = np.stack([-margins, margins], 1) if margins.ndim == 1 else margins
+        scores = {"p": model.predict_proba(x[1000:]), "margin": margins}
+        areas_of = {
+            how: np.mean([roc_auc_score(truth[1000:, k] == value, found[:, value]) for value in model.classes_])
+            for how, found in scores.items()
+        }
+        expected[name] = areas_of["p"]
+        by_margin.append(areas_of["margin"])
+    assert score.detail["per_factor"] == pytest.approx(expected, abs=1e-4)
+    assert score.value == pytest.approx(np.mean(list(expected.values())), abs=1e-4)
+    assert score.value > np.mean(by_margin) + 0.05
+    assert score.low < score.value < score.high
+
+
 @pytest.mark.parametrize(("classes", "width"), [(2, 4), (5, 4), (6, 300)])
 def test_softmax_finds_scikit_learns_optimum(classes, width):
     rng = np.random.default_rng(0)
@@ -356,6 +390,32 @@ def test_irs_agrees_with_a_loop_and_leaves_small_values_out():
     assert np.isfinite(robustness(codes, rare))
     with pytest.raises(DataError, match="constant"):
         robustness(np.ones((400, 2)), truth)
+
+
+def test_a_setting_is_in_the_protocol_of_what_it_moves_only():
+    truth = grid(5)
+    prepared = inputs(rotated(perfect(truth)), truth)
+    pooled, pca = zip(
+        *(MIG({"vectorisations": ["pooled", "pca"], "components": count}).run(prepared, 0) for count in (2, 3)),
+        strict=True,
+    )
+    assert pooled[0].protocol_hash == pooled[1].protocol_hash
+    assert pca[0].protocol_hash != pca[1].protocol_hash
+    assert [score.protocol["components"] for score in pca] == [2, 3]
+    kinds = {"vectorisations": ["pooled"], "importances": ["boosting", "l1"], "samples": 100}
+    first, second = (DCI({**kinds, "rounds": rounds}).run(prepared, 0) for rounds in (2, 3))
+    same = [one.protocol_hash == other.protocol_hash for one, other in zip(first, second, strict=True)]
+    assert same == [False] * 3 + [True] * 3
+    assert [score.value for score in first[3:]] == [score.value for score in second[3:]]
+
+
+def test_pruning_is_a_setting_of_the_factor_vae_score_alone():
+    truth = grid(5)
+    draws = {"vectorisations": ["pooled"], "train_points": 50, "test_points": 50}
+    with pytest.raises(ConfigError, match="prune"):
+        BetaVAE({**draws, "prune": 0.1})
+    assert "prune" not in BetaVAE(draws).run(inputs(perfect(truth), truth), 0)[0].protocol
+    assert FactorVAE({**draws, "prune": 0.1}).run(inputs(perfect(truth), truth), 0)[0].protocol["prune"] == 0.1
 
 
 @settings(max_examples=10, deadline=None)

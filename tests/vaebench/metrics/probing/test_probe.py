@@ -240,6 +240,11 @@ def test_scores_carry_protocol_and_uncertainty():
     assert mean.protocol["data"] == "stand-in"
     assert mean.protocol["train_samples"] == 400
     assert mean.low < mean.value < mean.high
+    assert {score.interval for score in found} == {
+        "95% bias-centred bootstrap over test samples, classifiers fixed"
+    }  # as reports say of every interval
+    with pytest.raises(ConfigError, match="confidence"):
+        build(ProbeConfig, {"confidence": 0.9})
     assert {"probe_average_precision", "probe_balanced_accuracy", "probe_top5_recall"} <= {s.metric for s in found}
     assert by_key["probe_macro_f1", "hat"].detail["c"] in ProbeConfig().cs
     other = scores(
