@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -148,6 +148,7 @@ def load_state(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise MissingWeights(f"Weights '{path}' do not exist.", "Give the path of a file of weights.")
+    state: Any
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -45,8 +45,8 @@ def frechet_interval(
         resamples: number of resamples ("full" takes a covariance and an eigendecomposition for each).
         resample_reference: whether the reference counts as a sample too, or as given (as a published reference is).
         paired: whether row i of both sides belongs to one image, as a reconstruction and its original do; a resample
-            then draws images, with both of their rows. Taken for independent, such sides give an interval that is
-            many times too wide, since what an image does to one side it does to the other.
+            then draws images, with both of their rows. Taken for independent, good reconstructions give an interval
+            that is far too wide, since what an image does to one side it does to the other.
         method: "linear" averages the influence of each sample over resamples; "full" computes the distance of each
             resample and subtracts their mean, which removes the bias that resampling adds.
 
