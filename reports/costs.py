@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from reports.collect import Results
+from reports.collect import Results, Stage
 
 COLUMNS = {
     "study": "str", "label": "str", "tokenizer": "str", "seed": "Int64", "kind": "str", "budget": "str",
-    "seconds": "float64",
+    "seconds": "float64", "machine": "str",
 }  # fmt: skip
 SCORING = ("extract", "probe", "score")
 RECONSTRUCTING = ("reconstruct",)
@@ -33,15 +33,27 @@ class Spent:
         return self.scoring / self.generating if self.generating > 0 else float("nan")
 
 
+def computed_on(stage: Stage) -> str:
+    """Processor or GPU, threads and processes of a stage in words; empty where it did not record them."""
+    machine = stage.recorded("machine")
+    if not machine:
+        return ""
+    model = f" ({machine['cpu_model']})" if machine.get("cpu_model") else ""
+    counts = [f"{machine[kind]} {kind if machine[kind] != 1 else one}"
+              for kind, one in (("threads", "thread"), ("processes", "process")) if machine.get(kind)]  # fmt: skip
+    return ", ".join([machine.get("gpu") or f"{machine.get('cpu', '')}{model}", *counts])
+
+
 def stage_costs(results: Results) -> pd.DataFrame:
     """One row per complete stage of a compared tokenizer that recorded its wall time.
 
-    Seconds are those of the machine that ran it, with whatever shared that machine; compare within one study.
+    Seconds are those of the machine that ran it, with whatever shared that machine; compare within one `machine`.
     """
     rows = [
         {
             "study": study.name, "label": results.labels[study.name, stage.tokenizer], "tokenizer": stage.tokenizer,
             "seed": stage.seed, "kind": stage.kind, "budget": stage.budget_label, "seconds": float(stage.seconds),
+            "machine": computed_on(stage),
         }
         for study in results.studies
         for stage in study.stages

@@ -12,6 +12,7 @@ import hashlib
 import json
 import math
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from reports.analysis import Analysis
 from reports.axes import Axis, differences
 from reports.collect import Results, Stage, Study
 from reports.comparison import Standing, standing
+from reports.costs import computed_on
 from reports.explorer import Explorer, HeatMap
 from reports.figures import Look, ink_on
 from reports.findings import Finding
@@ -178,6 +180,7 @@ def render(report: Report, quality: int = QUALITIES[0]) -> str:
         caveats=caveats(report),
         missing=[*results.gaps(), *shown.problems],
         seconds=_seconds_by_kind(results),
+        machines=_machines,
         commands=[_command(study) for study in results.studies],
         configs=[(study.name, dump_yaml(study.index.get("config") or {})) for study in results.studies],
         stage_hash=lambda stage: stage.folder.name,
@@ -407,6 +410,11 @@ def _seconds_by_kind(results: Results) -> list[tuple[str, int, float]]:
             if stage.seconds is not None:
                 totals.setdefault(stage.kind, []).append(stage.seconds)
     return [(kind, len(seconds), sum(seconds)) for kind, seconds in totals.items()]
+
+
+def _machines(study: Study) -> list[tuple[str, int]]:
+    """What stages were computed on, and how many on each, the commonest first."""
+    return Counter(filter(None, (computed_on(stage) for stage in study.stages if stage.complete))).most_common()
 
 
 def _command(study: Study) -> str:

@@ -1,12 +1,15 @@
 """Prediction of gFID: who is picked, at what regret, against which baselines, and what it saves."""
 
 import itertools
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from reports import make_report
 from reports.analysis import analyse
 from reports.collect import Results, collect
 from reports.comparison import compare
@@ -172,6 +175,21 @@ def test_what_scoring_takes_is_counted_in_recorded_seconds(new_study: Callable) 
     assert found["constant"].scoring_share == 0
     none = spent(costs[costs["kind"] != "sit"], [f"t{i}" for i in range(N)], "steps=600 cfg=1 nfe=25", ("probe",))
     assert np.isnan(none.generating), "some SiT has no recorded time"
+
+
+def test_what_stages_were_computed_on_is_told(new_study: Callable, tmp_path: Path, score: Callable) -> None:
+    writer = new_study()
+    for place, threads in enumerate((1, 1, 2)):
+        folder = writer.stage("reconstruct", f"t{place}", scores=[score("psnr", 20.0 + place)])
+        machine = {"cpu": "AMD EPYC", "cpu_model": "family 26 model 2", "gpu": None, "threads": threads, "processes": 1}
+        (folder / "stage.json").write_text(json.dumps({"machine": machine}))
+    writer.stage("reconstruct", "t3", scores=[score("psnr", 24.0)])
+    results = collect([writer.finish()])
+    one, two = (f"AMD EPYC (family 26 model 2), {threads}, 1 process" for threads in ("1 thread", "2 threads"))
+    assert stage_costs(results)["machine"].tolist() == [one, one, two, ""]
+    page = make_report([results.studies[0].folder], tmp_path / "out", formats=("html",)).read_text()
+    assert f"2 stages on</th><td>{one}<" in page
+    assert f"1 stage on</th><td>{two}<" in page
 
 
 def test_equal_targets_are_refused_and_told(new_study: Callable) -> None:

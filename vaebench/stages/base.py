@@ -364,6 +364,7 @@ def _work(
         "seconds": round(seconds, 3),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "device": context.torch_device(),
+        "machine": hardware(context.torch_device()),
         "versions": versions(),
     }
     clock.unlink()
@@ -394,13 +395,8 @@ def machine() -> dict[str, Any]:
     """The machine, in the words a reader of a table needs."""
     import torch
 
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
     return {
-        "cpu": processor,
+        "cpu": processor()[0],
         "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -408,6 +404,31 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
     }
+
+
+def hardware(device: str) -> dict[str, Any]:
+    """What a stage was computed on, as far as it moves numbers in their last digits and times in their first."""
+    import torch
+
+    name, model = processor()
+    return {
+        "cpu": name,
+        "cpu_model": model,
+        "gpu": torch.cuda.get_device_name(device) if device.startswith("cuda") else None,
+        "threads": torch.get_num_threads(),
+        "processes": process_count(),
+    }
+
+
+@functools.cache
+def processor() -> tuple[str, str]:
+    """Name of the processor, and where the system tells them its family and model: of some makers all have one name."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(errors="replace").splitlines() if cpuinfo.is_file() else []
+    pairs = (line.partition(":") for line in lines[: lines.index("") if "" in lines else None])
+    told = {key.strip(): value.strip() for key, _, value in pairs}
+    model = f"family {told['cpu family']} model {told['model']}" if {"cpu family", "model"} <= told.keys() else ""
+    return told.get("model name") or platform.processor() or platform.machine(), model
 
 
 def file_part(reference: str) -> Path:

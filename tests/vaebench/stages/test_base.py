@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from vaebench.core.config import Config
 from vaebench.core.errors import (
@@ -250,6 +251,9 @@ def test_the_record_names_machine_versions_and_inputs(tmp_path):
     folder = execute(Count(), {}, {"data": tmp_path / "x"}, tmp_path / "a", CPU).folder
     record = json.loads((folder / "stage.json").read_text())
     assert record["device"] == "cpu"
+    assert record["machine"].keys() == {"cpu", "cpu_model", "gpu", "threads", "processes"}
+    assert (record["machine"]["threads"], record["machine"]["processes"]) == (torch.get_num_threads(), 1)
+    assert record["machine"]["gpu"] is None
     assert record["versions"]["torch"]
     assert Path(record["references"]["data"]) == tmp_path / "x"
     assert partial_folder(folder, record["hash"]).name.startswith(".a.")
