@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from reports.statistics.checks import Vector
+from reports.statistics.checks import Vector, signs
 
 Kind = Literal["ridge", "elastic net", "line"]
 PENALTIES = np.logspace(-3, 3, 13)  # of ridge, per row
@@ -66,6 +66,17 @@ def pair_margins(x: Vector, y: Vector, labels: NDArray[Any], groups: NDArray[Any
             i, j = names.index(one), names.index(other)
             margins[i, j], margins[j, i] = first - second, second - first
     return margins
+
+
+def rank_agreement(y: Vector, margins: Vector) -> float:
+    """Kendall's tau of values (n,) and of margins (n, n) predicted for their pairs."""
+    return float((signs(y) * np.sign(margins)).sum() / np.abs(signs(y)).sum())
+
+
+def lowest_by_pairs(margins: Vector) -> int:
+    """Which is predicted to be lowest by margins (n, n): most pairs won, and among equals won by the most."""
+    wins = (np.sign(-margins) / 2 + 0.5).sum(axis=1)
+    return int(np.lexsort([margins.sum(axis=1), -wins])[0])
 
 
 def standardised_by(train: Vector, unseen: Vector) -> tuple[Vector, Vector]:

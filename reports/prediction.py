@@ -15,10 +15,20 @@ from reports.axes import Axis, AxisTable, AxisValues, seed_values
 from reports.collect import Results
 from reports.comparison import primary_budget, primary_probe
 from reports.costs import RECONSTRUCTING, SCORING, spent, stage_costs
-from reports.held_out import SMALLEST, Kind, bootstrap_of, held_out, mean_of_others, pair_margins, r_squared
+from reports.held_out import (
+    SMALLEST,
+    Kind,
+    bootstrap_of,
+    held_out,
+    lowest_by_pairs,
+    mean_of_others,
+    pair_margins,
+    r_squared,
+    rank_agreement,
+)
 from reports.names import RECONSTRUCTION, metric_name
 from reports.relations import TARGETS, predictors
-from reports.statistics.checks import Vector, signs
+from reports.statistics.checks import Vector
 from reports.tokenizers import tokenizer_facts
 from vaebench.core.errors import MismatchError, NumericalError, TooFewSamples
 
@@ -229,11 +239,10 @@ def _judged(means: pd.DataFrame, constant: bool, margin: float, margins: Vector 
     found["low"], found["high"] = bootstrap_of(lambda i: r_squared(y[i], predicted[i], baseline[i]), len(y))
     if margins is None or not margins.any():
         return found
-    found["kendall"] = float((signs(y) * np.sign(margins)).sum() / np.abs(signs(y)).sum())
+    found["kendall"] = rank_agreement(y, margins)
     if not found["r2"] > 0:
         return found
-    wins = (np.sign(-margins) / 2 + 0.5).sum(axis=1)
-    picked = np.lexsort([margins.sum(axis=1), -wins])[0]  # most pairs won; among equals by the most
+    picked = lowest_by_pairs(margins)
     return {**found, "picked": means.index[picked], "regret": float(regrets[picked]),
             "picked_within": float(regrets[picked] <= margin)}  # fmt: skip
 

@@ -41,7 +41,12 @@ def column(study, labels, metric, vectorisation="", budget=""):
 
 
 def test_every_result_of_the_text_comes_from_the_tables(evidence, made):
-    assert evidence.render(made) == (CLAIM / "README.md").read_text()
+    for page in evidence.PAGES:
+        assert evidence.render(page, made) == (CLAIM / page).read_text()
+
+
+def test_the_summary_is_two_pages():
+    assert len((CLAIM / "README.md").read_text().split()) < 1500
 
 
 def test_the_front_page_quotes_the_finding(evidence, made):
@@ -51,7 +56,7 @@ def test_the_front_page_quotes_the_finding(evidence, made):
 
 
 def test_pictures_are_there():
-    shown = {path for page in ("README.md", "docs/evidence/claim/README.md")
+    shown = {path for page in ("README.md", "docs/evidence/claim/README.md", "docs/evidence/claim/tables.md")
              for path in re.findall(r"\]\(([^)]*(?:main|scores)\.png)\)", (ROOT / page).read_text())}  # fmt: skip
     assert shown
     for name in {Path(path).name for path in shown}:
@@ -85,6 +90,18 @@ def test_a_tokenizer_left_out_is_predicted_from_the_others(evidence, made):
     mean = [y[rest].mean() for rest in others]
     r2 = 1 - np.sum((y - guess) ** 2) / np.sum((y - mean) ** 2)
     assert study.predicted("the probe alone", "gfid", "trained", "tokenizer").startswith(f"{r2:.2f} [")
+
+
+def test_the_best_is_picked_only_where_its_size_tells(evidence, made):
+    """As the text has it."""
+    study = made["avatars"]
+    for target in ("gfid", "gfid_vs_reconstructions"):
+        picked = {
+            over: [study.picked(model, target, over) for model in study.models()] for over in ("trained", "same size")
+        }
+        assert not any(", place 1," in one for one in picked["same size"])
+        assert any(one.startswith("kl-d8, place 1, regret 0,") for one in picked["trained"])
+        assert study.cells(target)["value"][study.trained].idxmin() == "kl-d8"
 
 
 def test_every_tokenizer_has_everything(made):

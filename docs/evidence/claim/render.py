@@ -1,9 +1,9 @@
 """The claim's evidence: its figures and every result in its text, from the committed tables alone.
 
     python docs/evidence/claim/render.py --collect avatars runs/avatars-claim   # the tables, out of a finished study
-    python docs/evidence/claim/render.py       # figures, README.md, and the finding on the front page
+    python docs/evidence/claim/render.py       # figures, both pages, and the finding on the front page
 
-`README.md` is `README.md.j2` with numbers put in; a test renders it anew and compares.
+`README.md` and `tables.md` are `README.md.j2` and `tables.md.j2` with numbers put in; a test renders them anew.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from vaebench.core.files import write_json
 from vaebench.study.index import read_index
 from vaebench.study.slim import slim
 
+PAGES = ("README.md", "tables.md")
 FRONT = HERE.parents[2] / "README.md"
 BEGIN, END = "<!-- finding of the claim's study -->", "<!-- end of the finding -->"
 DRAWN = "avatars"
@@ -47,9 +48,9 @@ def environment(made: dict[str, Study]) -> jinja2.Environment:
     return found
 
 
-def render(made: dict[str, Study]) -> str:
-    """The text of README.md."""
-    return environment(made).get_template("README.md.j2").render(finding=sentence(made))
+def render(page: str, made: dict[str, Study]) -> str:
+    """The text of one of `PAGES`."""
+    return environment(made).get_template(f"{page}.j2").render(finding=sentence(made))
 
 
 def sentence(made: dict[str, Study]) -> str:
@@ -106,7 +107,8 @@ def main() -> None:
     made = studies()
     write_figure(main_figure(made[DRAWN]), f"{DRAWN}-main")
     write_figure(forest_figure(made[DRAWN]), f"{DRAWN}-scores")
-    (HERE / "README.md").write_text(render(made))
+    for page in PAGES:
+        (HERE / page).write_text(render(page, made))
     before, begin, rest = FRONT.read_text().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -10,7 +10,16 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from reports.held_out import Kind, bootstrap_of, held_out, mean_of_others, r_squared
+from reports.held_out import (
+    Kind,
+    bootstrap_of,
+    held_out,
+    lowest_by_pairs,
+    mean_of_others,
+    pair_margins,
+    r_squared,
+    rank_agreement,
+)
 from reports.names import GENERATION, MINUS, RECONSTRUCTION, label_of, metric_name
 from reports.statistics import PartialCorrelation, fisher_interval, holm, partial_correlation
 from reports.statistics.checks import pearson, ranks
@@ -358,6 +367,26 @@ class Study:
         guess, mean = held_out(x, y, groups, kind), mean_of_others(y, groups)
         bounds = bootstrap_of(lambda rows: r_squared(y[rows], guess[rows], mean[rows]), len(y))
         return interval(r_squared(y, guess, mean), *bounds)
+
+    def picked(self, model: str, target: str, over: str) -> str:
+        """The tokenizer that a model says is best, its place, its regret, and Kendall's tau of its order.
+
+        By models fitted to all but two, each of which says who of the two is better; none where R^2 is not above 0.
+        """
+        kind, scores = self.models()[model]
+        labels, y = np.array(self.over(over)), self.column(target, over)
+        x = np.column_stack([self.column(score, over) for score in scores])
+        margins = pair_margins(x, y, labels, labels, kind)
+        agreement = f"\N{GREEK SMALL LETTER TAU} = {text(rank_agreement(y, margins))}"
+        if r_squared(y, held_out(x, y, labels, kind), mean_of_others(y, labels)) <= 0:
+            return f"none, {agreement}"
+        winner = lowest_by_pairs(margins)
+        place = int((y < y[winner]).sum()) + 1
+        return f"{labels[winner]}, place {place}, regret {text(y[winner] - y.min(), 0)}, {agreement}"
+
+    def regret_of_chance(self, target: str, over: str) -> float:
+        """Mean regret of a tokenizer drawn at random."""
+        return float((self.column(target, over) - self.column(target, over).min()).mean())
 
     # Machine
 
