@@ -53,6 +53,10 @@ __all__ = [
 LOGVAR_RANGE = (-30.0, 20.0)
 
 
+UNTOLD = {"norm_num_groups": 32, "act_fn": "silu"}
+"""Settings of an AutoencoderKL that leave no trace in its weights, with their usual values."""
+
+
 class AutoencoderNetwork(TokenizerNetwork):
     """Patches, encoder, posterior and decoder as one module, in the channels-last memory format (twice as fast)."""
 
@@ -105,6 +109,9 @@ class DiffusersTokenizer(TrainableTokenizer):
     @property
     def spec(self) -> TokenizerSpec:
         """The spec with the hash of the present weights, which may be in training: hold on to it, it is not free."""
+        config = self.network.autoencoder.config
+        # Of weights from elsewhere somebody says these, perhaps wrong at first; of those trained here they are known.
+        told = {} if self._method else {name: config[name] for name in UNTOLD if config[name] != UNTOLD[name]}
         return TokenizerSpec(
             name=self._name,
             method=self._method,
@@ -112,7 +119,7 @@ class DiffusersTokenizer(TrainableTokenizer):
             d=self._d,
             normalisation=self._normalisation,
             source=self._source,
-            checkpoint_hash=weights_hash(self.network.autoencoder.state_dict()),
+            checkpoint_hash=weights_hash(self.network.autoencoder.state_dict(), told),
         )
 
     def encode(self, images: Tensor) -> Posterior:

@@ -7,12 +7,13 @@ Raw latents are what the encoder gives. Their normalisation, which a diffusion m
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from pydantic import model_validator
@@ -220,9 +221,10 @@ def check_images(images: Tensor, f: int) -> None:
         )
 
 
-def weights_hash(tensors: Mapping[str, Tensor]) -> str:
-    """SHA-256 (hex) of the names, types, shapes and bytes of the tensors in sorted order.
+def weights_hash(tensors: Mapping[str, Tensor], settings: Mapping[str, Any] | None = None) -> str:
+    """SHA-256 (hex) of the names, types, shapes and bytes of the tensors in sorted order, and of settings if any.
 
+    Settings are for what changes the results of the same weights, such as the groups of a normalisation.
     It hashes the content and not a file, so saving and loading, or moving to another device, leaves it as it is.
     """
     digest = hashlib.sha256()
@@ -230,4 +232,6 @@ def weights_hash(tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    if settings:
+        digest.update(json.dumps(dict(settings), sort_keys=True).encode())
     return digest.hexdigest()

@@ -171,6 +171,19 @@ def test_a_pipeline_folder_loads_its_vae(tmp_path: Path) -> None:
     assert load_tokenizer(tmp_path / "pipe").spec.name == "pipe"
 
 
+def test_what_the_weights_do_not_tell_is_part_of_their_identity(tmp_path: Path) -> None:
+    specs = []
+    plain_folder(tmp_path / "weights")
+    for groups in (8, 4, 8):
+        folder = Path(shutil.copytree(tmp_path / "weights", tmp_path / str(len(specs))))
+        config = json.loads((folder / "config.json").read_text()) | {"norm_num_groups": groups}
+        (folder / "config.json").write_text(json.dumps(config))
+        specs.append(load_tokenizer(folder).spec)
+    assert specs[0].checkpoint_hash == specs[2].checkpoint_hash != specs[1].checkpoint_hash
+    load_tokenizer(tmp_path / "1").save(tmp_path / "saved")
+    assert load_tokenizer(tmp_path / "saved").spec.checkpoint_hash == specs[1].checkpoint_hash
+
+
 def test_half_precision_weights_load_in_single(tmp_path: Path) -> None:
     plain_folder(tmp_path / "h").half().save_pretrained(tmp_path / "h")
     tokenizer = DiffusersTokenizer.from_folder(tmp_path / "h")
