@@ -234,7 +234,7 @@ def collect(folders: Sequence[Path | str]) -> Results:
             except (DataError, TypeError, ValueError) as error:
                 problems.append(f"{study.name}: the scores of stage {stage.id} cannot be read: {error}")
                 continue
-            for name, why in _not_available(stage).items():
+            for name, why in {**_not_available(stage), **_left_out(scores)}.items():
                 label = labels.get((study.name, stage.tokenizer), stage.tokenizer)
                 tokenizers = unavailable.setdefault((name, why), [])
                 tokenizers += [] if label in tokenizers else [label]
@@ -288,6 +288,12 @@ def _not_available(stage: Stage) -> dict[str, str]:
         return {}
     found = notes.get("not_available") if isinstance(notes, dict) else None
     return {str(name): str(why) for name, why in found.items()} if isinstance(found, dict) else {}
+
+
+def _left_out(scores: Sequence[Score]) -> dict[str, str]:
+    """Attributes that no probe of these scores was fitted to, and why."""
+    details = (score.detail.get("excluded") for score in scores if score.metric.startswith("probe_"))
+    return {f"probe of '{name}'": f"it {why}" for detail in details for name, why in (detail or {}).items()}
 
 
 def _stage(folder: Path, entry: Mapping[str, Any]) -> Stage:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vaebench.core.config import Config, build, refuse_elsewhere
 from vaebench.core.errors import ConfigError, DataError, MissingPath, suggest
@@ -28,6 +28,7 @@ from vaebench.stages import STAGES
 from vaebench.stages.base import Context, completed, execute, file_part, input_hash, require_kind, stage_hash
 
 Settings = Mapping[str, Any]
+T = TypeVar("T")
 
 
 def cache_root() -> Path:
@@ -190,8 +191,23 @@ def extract(
         context: device and workers.
     """
     context = context or Context()
-    inputs = {"tokenizer": str(tokenizer), "data": str(prepare_data(data, options=data_options, context=context))}
+    inputs = {"tokenizer": str(tokenizer), "data": str(_data_for(tokenizer, data, data_options, context))}
     return execute(STAGES.get("extract")(), settings or {}, inputs, Path(output_dir), context).folder
+
+
+def _several(values: T | Sequence[T]) -> tuple[T, ...]:
+    """One value, which may be a text, or several, as several."""
+    return tuple(values) if isinstance(values, Sequence) and not isinstance(values, str) else (values,)
+
+
+def _data_for(tokenizer: str | Path, data: str | Path, options: Settings | None, context: Context | None) -> Path:
+    """The data, prepared if need be; a tokenizer that cannot be loaded is told before that, which may take hours."""
+    with suppress(MissingPath):
+        return prepare_data(data, options=options, context=context, known=True)
+    from vaebench.tokenizers import load_tokenizer
+
+    load_tokenizer(tokenizer)
+    return prepare_data(data, options=options, context=context)
 
 
 def _scores(kind: str, settings: Settings | None, inputs: Settings, output_dir: Any, context: Context) -> list[Score]:
@@ -227,7 +243,7 @@ def score(
     latents: str | Path,
     output_dir: str | Path | None = None,
     *,
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     data: str | Path | None = None,
     tokenizer: str | Path | None = None,
     settings: Settings | None = None,
@@ -244,14 +260,14 @@ def score(
         settings: of :class:`~vaebench.stages.score.ScoreConfig` (``options``, ``network``, ``seed``).
         context: device and workers.
     """
-    config = {**(settings or {}), **({"metrics": list(metrics)} if metrics else {})}
+    config = {**(settings or {}), **({"metrics": _several(metrics)} if metrics else {})}
     return _scores("score", config, score_inputs(latents, data, tokenizer), output_dir, context or Context())
 
 
 def score_controls(
     latents: str | Path,
     *,
-    metrics: Sequence[str] = (),
+    metrics: str | Sequence[str] = (),
     settings: Settings | None = None,
     context: Context | None = None,
     known: bool = False,
@@ -277,7 +293,7 @@ def score_controls(
             return {}
         raise DataError("The data that these latents were made from are not there, so no control can be made of them.")
     data, spec = inputs["data"], LatentFile(Path(inputs["latents"]) / "train.h5").info.tokenizer
-    config = {**(settings or {}), **({"metrics": list(metrics)} if metrics else {})}
+    config = {**(settings or {}), **({"metrics": _several(metrics)} if metrics else {})}
     found: dict[str, list[Score]] = {}
     for name in CONTROLS:
         origin, tag = control_origin(name, spec.f, spec.d), f"{name}-f{spec.f}"
@@ -326,7 +342,7 @@ def reconstruct(
 ) -> list[Score]:
     """PSNR, SSIM and rFID of a tokenizer on the test split; ``reference`` are settings of the FID features."""
     context = context or Context()
-    prepared = prepare_data(data, options=data_options, context=context)
+    prepared = _data_for(tokenizer, data, data_options, context)
     inputs = {
         "tokenizer": str(tokenizer),
         "data": str(prepared),
@@ -343,9 +359,9 @@ def generate(
     data: str | Path | None = None,
     name: str | None = None,
     sit: Settings | None = None,
-    steps: Sequence[int] = (1000,),
-    cfg: Sequence[float] = (1.0,),
-    nfe: Sequence[int] = (50,),
+    steps: int | Sequence[int] = (1000,),
+    cfg: float | Sequence[float] = (1.0,),
+    nfe: int | Sequence[int] = (50,),
     settings: Settings | None = None,
     reference: Settings | None = None,
     seed: int = 0,
@@ -359,7 +375,7 @@ def generate(
         tokenizer, data: decoder and real images; default: those the latents were made from.
         name: the tokenizer's name in tables; default: that of the latent file.
         sit: settings of the SiT and its training.
-        steps, cfg, nfe: the sweep.
+        steps, cfg, nfe: the sweep; one value or several of each.
         settings: settings of sampling and scoring.
         reference: settings of the FID features.
         seed: seed of the SiT's training.
@@ -390,9 +406,9 @@ def generation_graph(
     data: str | Path | None,
     name: str | None,
     sit: Settings | None,
-    steps: Sequence[int],
-    cfg: Sequence[float],
-    nfe: Sequence[int],
+    steps: int | Sequence[int],
+    cfg: float | Sequence[float],
+    nfe: int | Sequence[int],
     settings: Settings | None,
     reference: Settings | None,
     seed: int,
@@ -418,7 +434,9 @@ def generation_graph(
         reference=dict(reference or {}),
         sit=dict(sit or {}),
         seeds=(seed,),
-        generate=GenerateSweep(steps=tuple(steps), cfg=tuple(cfg), nfe=tuple(nfe), settings=dict(settings or {})),
+        generate=GenerateSweep(
+            steps=_several(steps), cfg=_several(cfg), nfe=_several(nfe), settings=dict(settings or {})
+        ),
     )
     graph = Graph()
     subject: dict[str, Any] = {"tokenizer": name, "seed": None}
@@ -473,7 +491,7 @@ def card_plan(
     for section in settings or {}:
         if section not in CARD_SECTIONS:
             raise ConfigError(f"Unknown section '{section}'.", suggest(section, CARD_SECTIONS))
-    images = prepare_data(data, options=parts["data"], context=context)
+    images = _data_for(tokenizer, data, parts["data"], context)
     info, spec = open_data(images / "data.h5").info, load_tokenizer(tokenizer).spec
     name = name or spec.name
     tag = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "tokenizer"

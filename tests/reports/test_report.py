@@ -189,6 +189,19 @@ def test_one_tokenizer_far_from_the_rest_settles_nothing(new_study: Callable) ->
         assert "one tokenizer carries it: leaving one out, r runs from" in words
 
 
+def test_attributes_left_out_of_probes_are_said(new_study: Callable, score: Callable, tmp_path: Path) -> None:
+    writer = new_study()
+    for name in ("a", "b"):
+        detail = {"attribute": None, "vectorisation": "flattened"}
+        detail |= {"excluded": {"smiling": "has one class only in the test split"}} if name == "b" else {}
+        writer.stage("probe", name, scores=[score("probe_macro_f1", 0.5, detail=detail)])
+    folder = writer.finish()
+    said = "probe of 'smiling': not available: it has one class only in the test split (b)"
+    assert said in collect([folder]).gaps()
+    reports.make_report([folder], tmp_path / "out", formats=("md",))
+    assert "one class only in the test split" in (tmp_path / "out" / "report.md").read_text()
+
+
 def test_most_of_it_is_size(new_study: Callable) -> None:
     """Larger latents show more and generate worse; among equals, nothing is left."""
     writer = new_study()

@@ -1,7 +1,8 @@
 """``vaebench data``: list, prepare and look at data sets."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -79,6 +80,7 @@ def show(
     from vaebench.api import prepare_data
     from vaebench.core.errors import UnknownName, suggest
     from vaebench.data import DATASETS, open_data
+    from vaebench.data.own import mark, require_apart
     from vaebench.data.show import contact_sheet, prevalence
     from vaebench.data.source import lacks_files
 
@@ -86,20 +88,39 @@ def show(
     if name in DATASETS and lacks_files(kind := DATASETS.get(name), values):
         print(kind.guide(name))
         return
+    folder = output_dir or Path("runs") / "data"
+    if tree := _tree(name, values):
+        require_apart(folder, tree)  # before the images are read, which may take hours
     dataset = open_data(prepare_data(name, None, values, opt.context(device)) / "data.h5")
     split = split or next(name for name, part in dataset.splits.items() if len(part))
     if split not in dataset.splits:
         raise UnknownName(f"Unknown split '{split}'.", suggest(split, dataset.splits))
-    info, folder = dataset.info, output_dir or Path("runs") / "data"
-    folder.mkdir(parents=True, exist_ok=True)
+    info = dataset.info
+    mark(folder)
     sheet = folder / f"{info.name}-{split}.png"
     contact_sheet(dataset, sheet, split, n)
     sizes = ", ".join(f"{key} {len(part)}" for key, part in dataset.splits.items())
     print(f"{info.name}: {info.image_size} x {info.image_size}; {sizes}; licence: {info.licence}")
-    print(f"{len(info.classes)} classes: {', '.join(info.classes)}")
-    print(f"{len(info.attributes)} attributes per {info.attribute_level}, {len(info.factors)} factors")
+    print(_count(info.classes, "class", "classes") + (f": {', '.join(info.classes)}" if info.classes else ""))
+    level = f" per {info.attribute_level}" if info.attributes else ""
+    print(f"{_count(info.attributes, 'attribute')}{level}, {_count(info.factors, 'factor')}")
     if info.attributes:
         table = prevalence(dataset)
         table.to_csv(folder / f"{info.name}-prevalence.csv")
         print(table.to_string(float_format=lambda value: f"{value:.3f}"))
     print(sheet)
+
+
+def _tree(name: str, values: Mapping[str, Any]) -> Path | None:
+    """The tree of images that a data set is read from, or None: a table names its images."""
+    from vaebench.data.source import named_source
+
+    if (Path(name) / "stage.json").is_file():
+        return None
+    source, options = named_source(name, values)
+    is_tree = source == "folder" and options.get("table") is None and options.get("root") is not None
+    return Path(str(options["root"])) if is_tree else None
+
+
+def _count(things: Sequence[object], one: str, several: str = "") -> str:
+    return f"{len(things)} {one if len(things) == 1 else several or one + 's'}"

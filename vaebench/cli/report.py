@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from vaebench.cli import options as opt
+from vaebench.core.errors import MismatchError
 
 EVERY = "html,md,latex,csv,figures"
 
@@ -43,4 +44,18 @@ def report(
 
     names = [name.strip() for name in without.split(",") if name.strip()]
     folder = output_dir or studies[0] / "report"
+    _require_own(folder)
     print(reports.make_report(studies, folder, force, formats.split(","), names, with_controls))
+
+
+def _require_own(folder: Path) -> None:
+    """Refuse a folder with something else in it: half of it would then be a report's, under names that anyone uses.
+
+    Raises:
+        MismatchError: it holds files, and none that a report has at its top.
+    """
+    held = {entry.name for entry in folder.iterdir()} if folder.is_dir() else set()
+    if held and held.isdisjoint({"report.html", "report.md", "latex", "tables", "figures"}):
+        raise MismatchError(
+            f"'{folder}' is not empty and holds no report.", "Choose another --output-dir, or an empty folder."
+        )

@@ -255,6 +255,11 @@ def status(
     from vaebench.cli.status import print_status, watch_status
 
     root, index = _existing(study, output_dir, config, _overrides(override, seed))
+    if _differs(study, config, _overrides(override, seed), index):
+        opt.say(
+            f"'{study}' is not what was run in '{root}' last (it was changed, or the code of its stages was): this is "
+            "the state of that run. `vaebench study run` makes anew what the change concerns."
+        )
     if watch:
         watch_status(root, interval)
     else:
@@ -316,6 +321,13 @@ def slim(
     root, index = _existing(study, output_dir, config, _overrides(override, seed))
     copied, size = slimming.slim(root, index, target, largest * 1024)
     opt.say(f"{copied} stages were copied; '{target}' has {size / 2**20:.1f} MiB.")
+
+
+def _differs(study: str, config: Path | None, overrides: list[str], index: dict[str, Any]) -> bool:
+    from vaebench.study.index import study_hash
+    from vaebench.study.spec import load_study
+
+    return study_hash(load_study(_with_config(study, config), overrides)) != index.get("study_hash")
 
 
 def _existing(

@@ -16,6 +16,7 @@ from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownNam
 from vaebench.core.files import file_states, require_path
 from vaebench.core.seeds import seed_of
 from vaebench.data.base import SPLITS, DataInfo
+from vaebench.data.own import user_file_states
 from vaebench.data.source import Drawn, ImageSource, Plan, SourceConfig, unreadable_message
 from vaebench.vision.transforms import as_rgb, centre_crop_resize
 
@@ -41,6 +42,7 @@ class FolderConfig(SourceConfig):
         image_size: images are scaled and centre-cropped to it (``vision.transforms.centre_crop_resize``).
         root: folder of the images. It holds either splits (train, val, test) and no other folder with images, each
             with a folder per class, or the class folders themselves; images without class folders have no labels.
+            Folders in it that vaebench made (results, studies, reports, contact sheets) are left out.
         table: CSV, TSV or Parquet file with one row per image; paths in it are relative to ``root``, or to the table's
             own folder when there is no ``root``.
         path_column, label_column, split_column: columns of the table. The last two are used if they exist, must exist
@@ -108,11 +110,25 @@ class Folder(ImageSource):
             source=str(self.config.table or self.config.root),
         )
 
+    def contents(self, setting: str, place: Path) -> list[tuple[str, int, int]]:
+        if setting != "root" or not place.is_dir():
+            return file_states(place)
+        if self.config.table is None:
+            return user_file_states(place)
+        # Other files below the root, such as results, are none of a table's business.
+        states = {Path(name).as_posix(): file.stat() for name, file in self._named(place).items()}
+        return sorted((name, state.st_size, state.st_mtime_ns) for name, state in states.items())
+
     def watched(self) -> dict[str, Path]:
         table = self.config.table
-        if table is None or self.config.root is not None or not table.is_file():
+        return {} if table is None or self.config.root is not None else self._named(table.parent)
+
+    def _named(self, base: Path) -> dict[str, Path]:
+        """The files that the table names and that exist, by the names they have there."""
+        table = self.config.table
+        if table is None or not table.is_file():
             return {}
-        named = {str(name): table.parent / str(name) for name in _load_table(table).get(self.config.path_column, [])}
+        named = {str(name): base / str(name) for name in _load_table(table).get(self.config.path_column, [])}
         return {name: file for name, file in named.items() if file.is_file()}
 
     def plan(self) -> dict[str, Plan]:
@@ -190,10 +206,13 @@ class Folder(ImageSource):
         self._base = require_path(self.config.root, "Image folder")
         if not self._base.is_dir():
             raise MissingPath(f"'{self._base}' is no folder.", "Give a CSV or Parquet file as 'table'.")
-        files = (Path(name) for name, *_ in file_states(self._base))
+        files = (Path(name) for name, *_ in user_file_states(self._base))
         images = [path for path in files if path.suffix.lower() in SUFFIXES]
         if not images:
-            raise DataError(f"'{self._base}' holds no images.", f"Known suffixes: {', '.join(sorted(SUFFIXES))}.")
+            raise DataError(
+                f"'{self._base}' holds no images.",
+                f"Known suffixes: {', '.join(sorted(SUFFIXES))}. Folders that vaebench made do not count.",
+            )
         tops = sorted({path.parts[0] for path in images})  # a file, where an image lies in the root itself
         splits = {top: SPLIT_NAMES[top.lower()] for top in tops if top.lower() in SPLIT_NAMES}
         if splits and (others := [top for top in tops if top not in splits]):
@@ -211,8 +230,13 @@ class Folder(ImageSource):
         table = pd.DataFrame(rows, columns=["path", "label", "split"], dtype=object)
         stray = table.loc[table["label"].isna(), "path"].tolist()
         if stray and len(stray) < len(table):
+            classed = table.loc[table["label"].notna(), "path"].tolist()
+            # The smaller side is the one that is there by mistake.
+            few, where = stray, "no class folder while others do"
+            if len(classed) < len(stray):
+                few, where = classed, "class folders while others lie in none"
             raise DataError(
-                f"{len(stray)} image(s) of '{self._base}' lie in no class folder while others do: {some(stray)}.",
+                f"{len(few)} image(s) of '{self._base}' lie in {where}: {some(few)}.",
                 "Put every image into a class folder, or none.",
             )
         return table
@@ -226,13 +250,16 @@ class Folder(ImageSource):
         if config.path_column not in data:
             raise UnknownName(
                 f"{file} has no column '{config.path_column}' (path_column).",
-                suggest(config.path_column, map(str, data.columns)),
+                _other_separator(data, file) or suggest(config.path_column, map(str, data.columns)),
             )
         require_named(config, str(file), list(map(str, data.columns)), "label_column", "split_column")
         if data.empty:
             raise DataError(f"{file} has no rows.")
-        if lacking := int(data[config.path_column].isna().sum()):
-            raise DataError(f"{file}: {lacking} row(s) have no '{config.path_column}'.")
+        if (empty := data[config.path_column].isna()).any():
+            raise DataError(
+                f"{file}: {int(empty.sum())} row(s) have no '{config.path_column}'; the first is {_first(empty)}.",
+                "Name their images, or remove these rows.",
+            )
         table = pd.DataFrame({"path": data[config.path_column].astype(str)})
         repeated = table.loc[table["path"].duplicated(), "path"].tolist()
         if repeated:
@@ -245,11 +272,21 @@ class Folder(ImageSource):
             )
         special = {config.path_column, config.label_column, config.split_column}
         table["label"] = data.get(config.label_column)
-        if table["label"].isna().any() and table["label"].notna().any():
-            raise DataError(f"{file}: {int(table['label'].isna().sum())} row(s) have no '{config.label_column}'.")
+        if (empty := table["label"].isna()).any() and not empty.all():
+            raise DataError(
+                f"{file}: {int(empty.sum())} row(s) have no '{config.label_column}'; the first is "
+                f"{_first(empty, table['path'])}.",
+                "Fill them in, or set label_column: null.",
+            )
         column = config.split_column
         splits: list[str | None] = [None] * len(data)
         if column is not None and column in data:
+            if (empty := data[column].isna()).any():
+                raise DataError(
+                    f"{file}: {int(empty.sum())} cell(s) of the column '{column}' are empty; the first is in "
+                    f"{_first(empty, table['path'])}.",
+                    "Write train, validation or test there, or set split_column: null.",
+                )
             splits = [_split_name(split, file, column) for split in data[column]]
         table["split"] = pd.Series(splits, table.index, dtype=object)
         remaining = tuple(str(c) for c in data.columns if c not in special)
@@ -258,7 +295,7 @@ class Folder(ImageSource):
             if name not in data:
                 raise UnknownName(f"{file} has no attribute column '{name}'.", suggest(name, map(str, data.columns)))
         if self._attributes:
-            columns = [_binary(data[name], file) for name in self._attributes]
+            columns = [_binary(data[name], file, table["path"]) for name in self._attributes]
             self._values = dict(zip(table["path"], np.stack(columns, axis=1), strict=True))
         return table
 
@@ -323,8 +360,28 @@ def _load_table(file: Path) -> pd.DataFrame:
         raise ConfigError(f"Table '{file}' is neither CSV, TSV nor Parquet (judged by its suffix).")
     try:
         return pd.DataFrame(readers[file.suffix.lower()](file))
+    except UnicodeDecodeError as error:
+        raise DataError(f"Table '{file}' cannot be read: it is not UTF-8 ({error}).", "Save it as UTF-8.") from error
     except (ValueError, OSError) as error:  # pandas' and pyarrow's parser errors derive from these
         raise DataError(f"Table '{file}' cannot be read: {error}.") from error
+
+
+def _other_separator(data: pd.DataFrame, file: Path) -> str:
+    """A remedy for a table whose columns another sign parts than the one that its suffix stands for, else ""."""
+    head, suffix = str(data.columns[0]), file.suffix.lower()
+    other = next((sign for sign in ";\t|," if sign in head), None)
+    if suffix == ".parquet" or len(data.columns) > 1 or other is None:
+        return ""
+    sign = "a tab" if other == "\t" else f"'{other}'"
+    rename = " or name it .tsv" if other == "\t" else " or name it .csv" if other == "," else ""
+    want = "commas" if suffix == ".csv" else "tabs"
+    return f"Its columns are parted by {sign}: save it with {want}{',' if rename else ''}{rename}."
+
+
+def _first(where: pd.Series, paths: pd.Series | None = None) -> str:
+    """The first row of those, counted from 1 below the header, and its image."""
+    row = int(where.to_numpy().argmax())
+    return f"row {row + 1}" + (f" ({paths.iloc[row]})" if paths is not None else "")
 
 
 def _split_name(value: Any, file: Path, column: str) -> str:
@@ -335,14 +392,18 @@ def _split_name(value: Any, file: Path, column: str) -> str:
     return split
 
 
-def _binary(column: pd.Series, file: Path) -> np.ndarray:
-    numbers = pd.to_numeric(column, errors="coerce")
+def _binary(column: pd.Series, file: Path, paths: pd.Series) -> np.ndarray:
+    numbers, empty = pd.to_numeric(column, errors="coerce"), column.isna()
     values = set(numbers.dropna().unique().tolist())
     if numbers.isna().any() or not (values <= {0, 1} or values <= {-1, 1}):
-        odd = column[~numbers.isin([0, 1, -1])].unique().tolist() or sorted(values)
+        odd = column[~numbers.isin([0, 1, -1]) & ~empty].unique().tolist()
+        if not odd and not (values <= {0, 1} or values <= {-1, 1}):
+            odd = sorted(values)
+        faults = [f"it holds {some(list(map(repr, odd)))}"] if odd else []
+        if empty.any():
+            faults.append(f"{int(empty.sum())} row(s) have no value, the first is {_first(empty, paths)}")
         raise DataError(
-            f"{file}: attribute column '{column.name}' is not binary (0/1 or -1/1): "
-            f"it holds {some(list(map(repr, odd)))}.",
+            f"{file}: attribute column '{column.name}' is not binary (0/1 or -1/1): {'; '.join(faults)}.",
             "List the columns that are attributes under 'attributes', or correct the values.",
         )
     return (numbers.to_numpy() > 0).astype(np.uint8)

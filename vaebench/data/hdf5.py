@@ -132,13 +132,14 @@ def _place(path: Path, dataset: Any) -> tuple[int, tuple[int, ...]]:
 
 
 def open_data(path: Path | str) -> HDF5Dataset:
-    """Open a prepared data file.
+    """Open prepared data: the folder that preparing them gave, or the file in it.
 
     Raises:
         MissingPath: no such file.
         DataError: the file is truncated, is no prepared data file, was not finished, or is of another schema.
     """
     path = Path(path).absolute()
+    path = path / "data.h5" if path.is_dir() else path
     remedy = "Prepare the data again: vaebench data prepare NAME."
     if not path.is_file():
         raise MissingPath(f"Prepared data file '{path}' does not exist.", remedy)

@@ -15,7 +15,7 @@ from pydantic import PositiveInt
 
 from vaebench.core.config import Config, build, content_hash
 from vaebench.core.errors import ConfigError, DataError, UnknownName, some, suggest
-from vaebench.core.files import atomic_write, require_space
+from vaebench.core.files import atomic_write, file_states, require_space
 from vaebench.core.plugins import is_reference
 from vaebench.core.processes import core_count
 from vaebench.core.progress import progress
@@ -89,6 +89,11 @@ class ImageSource(ABC):
     def identity(self) -> dict[str, Any]:
         """The part of the configuration that defines the content, for the fingerprint."""
         return dict(self.config.model_dump(mode="json"))
+
+    def contents(self, setting: str, place: Path) -> list[tuple[str, int, int]]:
+        """Name, bytes and time (ns) of the files at a setting that names a path: when one changes, the data set is
+        another. Called before ``plan``."""
+        return file_states(place)
 
     def watched(self) -> dict[str, Path]:
         """Files that are read besides those at or below the settings that name paths: when one changes, the data set is

@@ -263,6 +263,9 @@ def read_header(path: Path) -> tuple[LatentInfo, dict[str, Extent]]:
     Raises:
         MissingPath, LatentFileError: as `LatentFile`.
     """
+    if path.is_dir():
+        there = ", ".join(sorted(file.name for file in path.glob("*.h5"))) or "no latent file"
+        raise MissingPath(f"'{path}' is a folder, which holds {there}.", "Give one of these files.")
     if not path.is_file():
         raise MissingPath(
             f"Latent file '{path}' does not exist.", "Make it with: vaebench extract TOKENIZER --data ..."

@@ -25,7 +25,7 @@ Rows = Callable[[np.ndarray], np.ndarray]
 
 # What a metric may need -> how a reader is told that it is missing.
 NEEDS = {
-    "labels": "class labels",
+    "labels": "class labels of two classes or more",
     "attributes": "attributes",
     "factors": "generative factors",
     "masks": "masks",

@@ -8,8 +8,10 @@ never mix. A folder ``checkpoints``, which only serves to go on, is removed when
 
 import datetime
 import functools
+import glob
 import os
 import platform
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -286,7 +288,8 @@ def execute(
         if record["hash"] == identity:
             return Artefact(folder, identity, stage.kind, read_scores(folder / "scores.json"), reused=True)
         raise MismatchError(
-            f"'{folder}' holds {_difference(record, stage, resolved, hashes)}.", "Choose another --output-dir."
+            f"'{folder}' holds {_difference(record, stage, resolved, hashes, references)}.",
+            "Choose another --output-dir.",
         )
     if folder.exists() and any(folder.iterdir()):
         raise MismatchError(
@@ -303,6 +306,8 @@ def execute(
     with disk_errors_said(folder.parent), memory_errors_said(f"'{folder.name}'"), lock:
         if completed(folder) is not None:  # by the process that we waited for
             return Artefact(folder, identity, stage.kind, read_scores(folder / "scores.json"), reused=True)
+        if not partial.exists():
+            _tell_of_other_work(folder)
         partial.mkdir(parents=True, exist_ok=True)
         require_space(partial, 32 * 2**20)
         for reference in references.values():
@@ -331,6 +336,16 @@ def _told_by_the_first(context: Context, sealed: bool = False) -> bool:
     told = [sealed]
     broadcast_object_list(told)
     return told[0]
+
+
+def _tell_of_other_work(folder: Path) -> None:
+    """Say where unfinished work for this folder lies that other settings began: it is hidden, and may be large."""
+    for path in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*.partial")):
+        print(
+            f"This starts anew; unfinished work of other settings, inputs or code lies in '{path}'. Delete it if you do "
+            "not go on with those.",
+            file=sys.stderr, flush=True,
+        )  # fmt: skip
 
 
 def _work(
@@ -459,7 +474,17 @@ def _if_file(text: str) -> str:
     return str(path.absolute()) if path.is_file() else text
 
 
-def _difference(record: Mapping[str, Any], stage: Stage[Any], config: Config, hashes: Mapping[str, str]) -> str:
+def _input_changed(record: Mapping[str, Any], role: str, references: Mapping[str, str]) -> str:
+    before, now = record["references"].get(role), _absolute(role, references[role])
+    if before != now:
+        return f"{role} {before or 'none'} there, {now} asked"
+    return f"{role} {now} has changed, or its code has"
+
+
+def _difference(
+    record: Mapping[str, Any], stage: Stage[Any], config: Config, hashes: Mapping[str, str],
+    references: Mapping[str, str],
+) -> str:  # fmt: skip
     if record["kind"] != stage.kind:
         return f"the result of '{record['kind']}', not of '{stage.kind}'"
     old, new = _flat(record["config"]), _flat(config.model_dump(mode="json"))
@@ -468,7 +493,8 @@ def _difference(record: Mapping[str, Any], stage: Stage[Any], config: Config, ha
         for key in sorted(old | new)
         if old.get(key) != new.get(key)
     ]
-    changed += [f"another input '{role}'" for role in hashes if record["inputs"].get(role) != hashes[role]]
+    others = [role for role in hashes if record["inputs"].get(role) != hashes[role]]
+    changed += [_input_changed(record, role, references) for role in others]
     if record["version"] != stage.version:
         changed.append(f"version {record['version']} of the stage's code, now {stage.version}")
     return "a result of other settings (" + "; ".join(changed[:6]) + ")"

@@ -81,7 +81,8 @@ def _types(annotation: Any) -> tuple[Any, ...]:
 
 def _files_state(name: str, config: SourceConfig) -> str:
     """A hash of names, sizes and times of what the options point at and of what else the source reads."""
-    places = _places(name, config.model_dump(mode="json"))
-    read = {**places, **DATASETS.get(name)(config).watched()}
-    listing = [(key, *state) for key, path in read.items() for state in file_states(path)]
+    source = DATASETS.get(name)(config)
+    found = {key: source.contents(key, path) for key, path in _places(name, config.model_dump(mode="json")).items()}
+    found |= {key: file_states(path) for key, path in source.watched().items()}
+    listing = [(key, *state) for key, states in found.items() for state in states]
     return content_hash(listing) if listing else ""

@@ -13,10 +13,12 @@ import yaml
 from PIL import Image
 from typer.testing import CliRunner
 
+import vaebench
 from vaebench.api import extract, generation_graph, prepare_data
 from vaebench.cli.app import app
-from vaebench.cli.options import folder_name
-from vaebench.core.errors import ConfigError
+from vaebench.cli.options import folder_name, show_scores
+from vaebench.core.errors import ConfigError, MissingPath
+from vaebench.core.scores import Score
 from vaebench.latents import LatentFile, estimated_bytes
 from vaebench.tokenizers import load_tokenizer
 
@@ -291,9 +293,55 @@ def test_plan_and_status_of_a_study(smoke_file, smoke_run, tmp_path):
     assert not (tmp_path / "new").exists()
     status = run("study", "status", smoke_file, "--output-dir", smoke_run)
     assert "24 of 24 stages are done" in status.output
+    assert "is not what was run" not in status.output
+    changed = run("study", "status", smoke_file, "--output-dir", smoke_run, "-o", "sit.batch_size=7")
+    assert "24 of 24 stages are done" in changed.output
+    assert "is not what was run" in changed.output
     again = run("study", "run", smoke_file, "--output-dir", smoke_run)
     assert again.exit_code == 0
     assert "done already" in again.output
+
+
+def test_a_report_is_not_strewn_among_other_files(smoke_run, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "1.png").touch()
+    refused = run("report", smoke_run, "--output-dir", photos, "--format", "md")
+    assert (refused.exit_code, [path.name for path in photos.iterdir()]) == (2, ["1.png"])
+    for _ in range(2):  # an earlier report is replaced
+        assert run("report", smoke_run, "--output-dir", tmp_path / "report", "--format", "md").exit_code == 0
+
+
+@pytest.mark.parametrize("command", ["extract", "reconstruct", "card"])
+def test_a_misspelt_tokenizer_is_told_before_data_are_prepared(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("vaebench.stages.data.prepare", lambda *args, **kwargs: pytest.fail("prepares"))
+    result = run(command, "kl-vea", "--data", "avatars", "-o", "data.train=64", "--output-dir", tmp_path / "a")
+    assert result.exit_code == 2
+    assert "Unknown tokenizer 'kl-vea'" in result.output
+
+
+def test_what_a_probe_leaves_out_is_said(capsys):
+    detail = {"vectorisation": "flattened", "excluded": {"smiling": "has one class only in the test split"}}
+    show_scores([Score(metric="probe_macro_f1", value=0.5, n=9, direction="higher", protocol={}, detail=detail)])
+    assert "'smiling' is left out of the means of probes: it has one class only in the test" in capsys.readouterr().err
+
+
+def test_folders_of_data_and_latents_are_known_for_what_they_are(smoke_run):
+    data, latents = (next((smoke_run / "stages").glob(f"{kind}-*")) for kind in ("data", "extract-kl-vae"))
+    assert vaebench.open_data(data).splits.keys() == vaebench.open_data(data / "data.h5").splits.keys()
+    with pytest.raises(MissingPath, match=r"is a folder, which holds test.h5, train.h5, validation.h5"):
+        LatentFile(latents)
+
+
+def test_one_value_stands_for_several(smoke_run, tmp_path):
+    latents = next(p for p in (smoke_run / "stages").glob("extract-kl-vae-*") if (p / "stage.json").is_file())
+    one, several = (vaebench.score(latents, metrics=metrics) for metrics in ("lnc", ["lnc"]))
+    assert [s.value for s in one] == [s.value for s in several]
+    budget = generation_graph(
+        latents, tokenizer=None, data=None, name=None, sit=None, steps=5, cfg=1.5, nfe=2, settings=None, reference=None,
+        seed=0,
+    )[0].generate  # fmt: skip
+    assert (budget.steps, budget.cfg, budget.nfe) == ((5,), (1.5,), (2,))
 
 
 def test_the_whole_way_by_single_commands(tmp_path, monkeypatch):

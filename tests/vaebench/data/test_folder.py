@@ -1,5 +1,6 @@
 """The user's own images: trees, tables, and everything that can be wrong with them."""
 
+import re
 import warnings
 
 import numpy as np
@@ -9,8 +10,10 @@ from PIL import Image
 
 import vaebench.data as data
 from vaebench.core.errors import ConfigError, DataError, MissingPath, UnknownName
+from vaebench.core.files import file_states, write_json
 from vaebench.data.base import SPLITS
 from vaebench.data.folder import Folder, FolderConfig, read_image
+from vaebench.data.own import mark, user_file_states
 from vaebench.vision.transforms import centre_crop_resize
 
 
@@ -165,6 +168,42 @@ def test_stray_image_beside_class_folders(tree, tmp_path):
         prepare(tmp_path, root=tree)
 
 
+def test_the_smaller_side_is_the_stray_one(tmp_path):
+    for i in range(3):
+        picture(tmp_path / "images" / f"{i}.png")
+    picture(tmp_path / "images" / "runs" / "sheet.png")
+    said = r"1 image\(s\) of .* lie in class folders while others lie in none: runs/sheet\.png\."
+    with pytest.raises(DataError, match=said):
+        prepare(tmp_path, root=tmp_path / "images")
+
+
+def test_folders_that_vaebench_made_are_left_out(tree, tmp_path):
+    alone = prepare(tmp_path, root=tree)[0].fingerprint
+    write_json(tree / "runs" / "latents" / "stage.json", {"kind": "extract", "hash": "0", "inputs": {}})
+    write_json(tree / "runs" / "study" / "index.json", {"study": "x", "study_hash": "0"})
+    picture(tree / "runs" / "study" / "report" / "figures" / "a.png")
+    (tree / "page").mkdir()
+    (tree / "page" / "report.html").write_text("<head><title>a · vaebench report</title></head>")
+    mark(tree / "look")
+    for folder in ("runs/latents", "page/figures", "look"):
+        picture(tree / folder / "sheet.png")
+    assert prepare(tmp_path, root=tree)[0].fingerprint == alone
+    with pytest.raises(DataError, match=r"holds no images.*Folders that vaebench made do not count"):
+        prepare(tmp_path, root=tree / "runs")
+    assert prepare(tmp_path, root=tree / "look")[0].classes == ()  # for it was asked for
+
+
+@pytest.mark.parametrize("name", ["stage.json", "index.json", "report.html"])
+@pytest.mark.parametrize("text", ["{}", "[]", '{"hash": 1}', "no JSON"])
+def test_files_that_only_bear_the_names_of_ours_leave_nothing_out(tree, tmp_path, name, text):
+    (tree / "cat" / name).write_text(text)
+    (tree / "logs").mkdir()
+    (tree / "logs" / "camera.log").write_text("exposure 1/60")
+    (tree / "dog" / ".hidden.lock").write_text("of somebody else")
+    assert user_file_states(tree) == file_states(tree)
+    assert prepare(tmp_path, root=tree)[0].classes == ("cat", "dog", "elk")
+
+
 def test_empty_folder(tmp_path):
     (tmp_path / "images").mkdir()
     with pytest.raises(DataError, match="holds no images"):
@@ -251,7 +290,9 @@ def test_the_images_of_a_table_are_watched_where_no_root_holds_them(table, tmp_p
 
     assert watched(table=file) == {name: tmp_path / name for name in table["path"][1:]}
     assert watched(table=file, path_column="file") == {}
-    assert watched(table=file, root=tmp_path) == {}  # which is watched itself
+    assert watched(table=file, root=tmp_path) == {}  # for `contents` of the root tells them
+    below = Folder(FolderConfig(table=file, root=tmp_path)).contents("root", tmp_path)
+    assert [name for name, *_ in below] == list(table["path"][1:])
     assert watched(root=tmp_path) == {}
     assert watched(table=tmp_path / "nowhere.csv") == {}
 
@@ -323,6 +364,41 @@ def test_attribute_that_is_not_binary(table, tmp_path, value):
     table["smiling"] = table["smiling"].astype(object)
     table.loc[3, "smiling"] = value
     refuse(tmp_path, table, DataError, "'smiling' is not binary")
+
+
+def test_cells_without_a_value_are_counted_and_the_first_is_named(table, tmp_path):
+    holed = table.astype({"smiling": float}, copy=True)
+    holed.loc[[3, 7], "smiling"] = np.nan
+    said = r"'smiling' is not binary .*: 2 row\(s\) have no value, the first is row 4 \(img/003\.png\)\."
+    refuse(tmp_path, holed, DataError, said)
+    both = holed.astype({"smiling": object})
+    both.loc[0, "smiling"] = "yes"
+    refuse(tmp_path, both, DataError, r"it holds 'yes'; 2 row\(s\) have no value")
+    split = table.assign(split=["train", None, *["test"] * 38])
+    said = r"1 cell\(s\) of the column 'split' are empty; the first is in row 2 \(img/001\.png\)\. Write train"
+    refuse(tmp_path, split, DataError, said)
+    label = table.assign(label=["a", None, *["b"] * 38])
+    refuse(tmp_path, label, DataError, r"1 row\(s\) have no 'label'; the first is row 2 \(img/001\.png\)\. Fill")
+    gone = table.assign(path=[*table["path"][:5], None, *table["path"][6:]])
+    refuse(tmp_path, gone, DataError, r"1 row\(s\) have no 'path'; the first is row 6\. Name")
+
+
+@pytest.mark.parametrize(("suffix", "sign", "said"), [
+    ("csv", ";", "parted by ';': save it with commas."),
+    ("csv", "\t", "parted by a tab: save it with commas, or name it .tsv."),
+    ("tsv", ",", "parted by ',': save it with tabs, or name it .csv."),
+])  # fmt: skip
+def test_another_separator_is_named(table, tmp_path, suffix, sign, said):
+    file = tmp_path / f"table.{suffix}"
+    table.to_csv(file, index=False, sep=sign)
+    with pytest.raises(UnknownName, match=rf"no column 'path' \(path_column\)\. Its columns are {re.escape(said)}$"):
+        prepare(tmp_path, table=file)
+
+
+def test_a_table_in_latin_1_is_told_to_be_saved_as_utf_8(table, tmp_path):
+    table.assign(label="Käse").to_csv(tmp_path / "table.csv", index=False, encoding="latin-1")
+    with pytest.raises(DataError, match=r"cannot be read: it is not UTF-8 .*\. Save it as UTF-8\.$"):
+        prepare(tmp_path, table=tmp_path / "table.csv")
 
 
 def test_attribute_that_mixes_codes(table, tmp_path):

@@ -149,7 +149,7 @@ def test_sap_takes_continuous_factors_by_correlation():
     ("name", "needs"),
     [
         ("srss", "masks"),
-        ("lnc", "class labels"),
+        ("lnc", "class labels of two classes or more"),
         ("mig", "generative factors or attributes"),
         ("leakage", "attributes"),
     ],

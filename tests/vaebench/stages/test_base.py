@@ -101,9 +101,21 @@ def test_the_hash_follows_the_input(tmp_path):
     source.write_text("one")
     first = execute(Count(), {}, {"data": source}, tmp_path / "a", CPU)
     source.write_text("two")
-    with pytest.raises(MismatchError, match="another input 'data'"):
+    with pytest.raises(MismatchError, match=r"data \S+ has changed|data \S+ there, \S+ asked"):
         execute(Count(), {}, {"data": source}, tmp_path / "a", CPU)
     assert input_hash("data", str(first.folder)) == first.hash
+
+
+def test_unfinished_work_of_other_settings_is_told(tmp_path, capsys):
+    source = tmp_path / "input"
+    source.write_text("one")
+    other = tmp_path / ".a.0123456789.partial"
+    other.mkdir()
+    execute(Count(), {}, {"data": source}, tmp_path / "a", CPU)
+    assert f"lies in '{other}'" in capsys.readouterr().err
+    assert other.exists()
+    execute(Count(), {}, {"data": source}, tmp_path / "b", CPU)
+    assert "other settings" not in capsys.readouterr().err
 
 
 def test_a_full_disk_is_said_and_work_is_kept(tmp_path):

@@ -1,5 +1,6 @@
 """What moves the identity of a stage: the content of files, not their place; and what no stage accepts."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -7,11 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaebench.core.config import build
+from vaebench.core.config import build, content_hash
 from vaebench.core.errors import ConfigError, UnknownName
+from vaebench.core.files import file_states, write_json
 from vaebench.data import fashion_mnist
 from vaebench.stages import STAGES
-from vaebench.stages.base import Context, execute, input_paths, stage_hash
+from vaebench.stages.base import Context, execute, input_paths, lock_path, partial_folder, stage_hash
+from vaebench.study.graph import build_graph
+from vaebench.study.single import run_only
+from vaebench.study.spec import load_study
 
 CPU = Context(device="cpu")
 
@@ -63,6 +68,67 @@ def test_images_that_a_table_names_count(images, root):
     assert data(**options) == before
     (images / "class-1" / "3.png").write_bytes(b"another image")
     assert data(**options) != before
+
+
+def test_a_table_is_not_what_else_lies_below_its_root(images):
+    table = images.parent / "table.csv"
+    table.write_text("path\nclass-1/1.png\nclass-1/3.png\n")
+    before = data(table=str(table), root=str(images))
+    (images / "runs").mkdir()
+    (images / "runs" / "events.jsonl").write_text("what a run leaves, whoever made it")
+    (images / "class-0" / "0.png").write_bytes(b"an image that the table does not name")
+    assert data(table=str(table), root=str(images)) == before
+
+
+def test_a_table_of_all_images_below_its_root_keeps_the_hash_of_when_the_root_was_watched_whole(images):
+    table, stage = images.parent / "table.csv", STAGES.get("data")()
+    names = sorted(path.relative_to(images).as_posix() for path in images.rglob("*.png"))
+    table.write_text("path\n" + "\n".join(reversed(names)))
+    config = stage.resolve(
+        build(stage.Config, {"name": "folder", "options": {"table": str(table), "root": str(images)}})
+    )
+    whole = [(key, *state) for key, path in (("root", images), ("table", table)) for state in file_states(path)]
+    assert config.files == content_hash(whole)
+
+
+def test_what_vaebench_leaves_in_a_tree_does_not_count(images):
+    before = data(root=str(images))
+    latents = images / "class-0" / "latents"
+    partial, lock = partial_folder(latents, "0123456789abcdef"), lock_path(latents, "0123456789abcdef")
+    partial.mkdir()
+    (partial / "train.h5").write_text("half")
+    lock.write_text("{}")
+    (images / "runs" / "study" / "logs").mkdir(parents=True)
+    (images / "runs" / "study" / "logs" / "data-avatars.log").write_text("== 2024-01-01 00:00:00 on host, process 1\n")
+    (images / "runs" / "study" / "stages").mkdir()
+    (images / "runs" / "study" / "stages" / ".lock").write_text("{}")
+    assert data(root=str(images)) == before
+    write_json(images / "runs" / "study" / "index.json", {"study": "x", "study_hash": "y"})
+    (images / "runs" / "study" / "events.jsonl").write_text("{}")
+    assert data(root=str(images)) == before
+    write_json(images / "class-1" / "index.json", {"made by": "somebody else"})
+    assert data(root=str(images)) != before
+
+
+@pytest.mark.parametrize("table", [False, True], ids=["tree", "table"])
+def test_results_may_lie_below_the_images(images, table, monkeypatch):
+    """Also those of a study, whose stages are checked against what was planned while it writes its logs."""
+    from vaebench.api import extract
+
+    monkeypatch.chdir(images)
+    monkeypatch.setenv("VAEBENCH_CACHE", str(images.parent / "cache"))
+    options = {"root": ".", "image_size": 16, "validation_fraction": 0, "test_fraction": 0}
+    if table:
+        Path("table.csv").write_text("path\nclass-0/0.png\nclass-1/1.png\nclass-0/2.png\nclass-1/3.png\n")
+        options["table"] = "table.csv"
+    made = [
+        extract("dct", "folder", "latents", data_options=options, settings={"splits": ["train"]}, context=CPU)
+        for _ in range(2)
+    ]
+    assert made[0] == made[1]
+    spec = load_study("quickstart", [f"data={json.dumps({'name': 'folder', 'options': options})}"])
+    for _ in range(2):
+        assert run_only(build_graph(spec), Path("runs/quickstart"), CPU, ["data"]) == []
 
 
 def test_fashion_mnist_in_the_working_directory_counts(tmp_path, monkeypatch):

@@ -44,6 +44,8 @@ def scores(result: ProbeResult, seed: int | None = None, protocol: Mapping[str, 
         }
         if attribute is None:
             detail.update(width=result.width, gap=result.gap, resamples=config.resamples, notes=list(result.notes))
+            if result.excluded:
+                detail["excluded"] = dict(result.excluded)
         elif attribute in result.attributes:
             detail["c"] = float(result.chosen_c[result.attributes.index(attribute)])
         return Score(

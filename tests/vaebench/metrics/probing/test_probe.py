@@ -186,6 +186,9 @@ def test_one_class_attributes_are_left_out_by_name():
     assert result.attributes == ("hat", "glasses", "rare")
     assert result.excluded == {"beard": "has one class only in the validation split"}
     assert "'beard'" in result.notes[0]
+    means = [score for score in scores(result) if score.detail["attribute"] is None]
+    assert means
+    assert all(score.detail["excluded"] == result.excluded for score in means)
     for _, y in data:
         y[:] = 1
     with pytest.raises(DataError, match="No attribute can be probed: 'hat' has one class only in the train split"):
