@@ -342,8 +342,8 @@ def _tell_of_other_work(folder: Path) -> None:
     """Say where unfinished work for this folder lies that other settings began: it is hidden, and may be large."""
     for path in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*.partial")):
         print(
-            f"This starts anew; unfinished work of other settings, inputs or code lies in '{path}'. Delete it if you do "
-            "not go on with those.",
+            f"This starts anew; unfinished work of other settings, inputs or code lies in '{path}'. Delete it if you "
+            "do not go on with those.",
             file=sys.stderr, flush=True,
         )  # fmt: skip
 
