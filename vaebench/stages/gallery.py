@@ -30,8 +30,9 @@ from vaebench.stages.attributes import load_reader
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
 from vaebench.stages.fidelity import Reference, references
 from vaebench.tokenizers import load_tokenizer
+from vaebench.tokenizers.checked import Checked
 from vaebench.vision import extract
-from vaebench.vision.transforms import to_uint8
+from vaebench.vision.transforms import rounded
 
 # Two attributes that go together more closely than this are not both shown: the second would add little.
 ALIKE = 0.5
@@ -111,7 +112,7 @@ class _Traversals:
     ) -> None:
         self.config, self.dataset, self.device = config, dataset, device
         self.real = next(references(reference))
-        self.tokenizer = load_tokenizer(tokenizer, device=device)
+        self.tokenizer = Checked(load_tokenizer(tokenizer, device=device))
         self.test, self.y_test = files["test"], np.asarray(files["test"].attributes)
         self.reader = _reader(reference, self.real, dataset)
         train = files["train"]
@@ -182,7 +183,7 @@ class _Traversals:
         parts = []
         with torch.inference_mode():
             for part in torch.from_numpy(latents.astype(np.float32)).split(self.config.batch_size):
-                parts.append(to_uint8(self.tokenizer.decode(part.to(self.device))).cpu().numpy())
+                parts.append(rounded(self.tokenizer.decode(part.to(self.device))).cpu().numpy())
         return np.concatenate(parts)
 
     def _features(self, network: Any, images: np.ndarray) -> np.ndarray:

@@ -29,7 +29,8 @@ from vaebench.stages.fidelity import (
 )
 from vaebench.stages.reference import choose_rows
 from vaebench.tokenizers import load_tokenizer
-from vaebench.vision.transforms import ROUNDING, to_uint8
+from vaebench.tokenizers.checked import Checked
+from vaebench.vision.transforms import ROUNDING, rounded
 
 
 class GenerateConfig(Config):
@@ -83,7 +84,7 @@ class GenerateStage(Stage[GenerateConfig]):
     def run(self, config: GenerateConfig, inputs: Mapping[str, str], folder: Path, context: Context) -> list[Score]:
         folders = {role: require_kind(inputs[role], [role], role) for role in ("sit", "reference", "reconstruct")}
         device = context.torch_device()
-        tokenizer = load_tokenizer(inputs["tokenizer"], device=device)
+        tokenizer = Checked(load_tokenizer(inputs["tokenizer"], device=device))
         sit = load_sit(folders["sit"], config.steps, tokenizer=tokenizer.spec, device=device)
         classes = sit.card.network.num_classes
         labels = choose_labels(config.samples, classes, config.labels, config.seed)
@@ -93,7 +94,7 @@ class GenerateStage(Stage[GenerateConfig]):
         parts = []
         with progress("decode", len(ids), "samples") as bar, torch.inference_mode():
             for part in generated.latents.split(config.batch_size):
-                parts.append(to_uint8(tokenizer.decode(part.to(device))).cpu().numpy())
+                parts.append(rounded(tokenizer.decode(part.to(device))).cpu().numpy())
                 bar.update(len(part))
         own = np.concatenate(parts) if parts else np.empty((0, 3, 1, 1), np.uint8)
         features: dict[str, Features] = {}

@@ -21,9 +21,9 @@ from vaebench.stages.arrays import load_array, save_array, save_grid
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
 from vaebench.stages.fidelity import COMPANIONS, Reference, fidelity_scores, references
 from vaebench.tokenizers import load_tokenizer
-from vaebench.tokenizers.base import Tokenizer
+from vaebench.tokenizers.checked import Checked
 from vaebench.vision.base import FrozenNetwork
-from vaebench.vision.transforms import ROUNDING, to_signed, to_uint8, to_unit
+from vaebench.vision.transforms import ROUNDING, rounded, to_signed, to_unit
 
 
 class ReconstructConfig(Config):
@@ -59,7 +59,7 @@ class ReconstructStage(Stage[ReconstructConfig]):
         dataset = open_data(require_kind(inputs["data"], ["data"], "data") / "data.h5")
         reference = require_kind(inputs["reference"], ["reference"], "reference")
         device = context.torch_device()
-        tokenizer = load_tokenizer(inputs["tokenizer"], device=device)
+        tokenizer = Checked(load_tokenizer(inputs["tokenizer"], device=device))
         protocol = {
             "data": dataset.info.fingerprint,
             "image_size": dataset.info.image_size,
@@ -125,7 +125,7 @@ def _rfid(
 
 
 def reconstruct(
-    tokenizer: Tokenizer, split: ImageSplit, rows: np.ndarray, config: ReconstructConfig, device: str, title: str
+    tokenizer: Checked, split: ImageSplit, rows: np.ndarray, config: ReconstructConfig, device: str, title: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Encode and decode the images of these rows, a batch at a time: places among the rows, and uint8 (n, 3, H, W)."""
     with progress(title, len(rows), "images") as bar:
@@ -137,14 +137,15 @@ def reconstruct(
 
 @torch.inference_mode()
 def _reconstructed(
-    tokenizer: Tokenizer, split: ImageSplit, rows: np.ndarray, config: ReconstructConfig, device: str
+    tokenizer: Checked, split: ImageSplit, rows: np.ndarray, config: ReconstructConfig, device: str
 ) -> np.ndarray:
-    posterior = tokenizer.encode(to_signed(torch.from_numpy(split.images(rows)).to(device)))
+    # Decoding looks whether what is decoded is finite.
+    posterior = tokenizer.encode(to_signed(torch.from_numpy(split.images(rows)).to(device)), finite=False)
     latents = posterior.mean
     if config.latent == "sample":
         shape = tuple(latents.shape[1:])
         latents = posterior.sample(sample_normal(split.ids[rows], shape, config.seed, "reconstruction"))
-    return to_uint8(tokenizer.decode(latents)).cpu().numpy()
+    return rounded(tokenizer.decode(latents)).cpu().numpy()
 
 
 @torch.inference_mode()

@@ -25,7 +25,7 @@ from vaebench.metrics.base import LatentSplit, Metric, MetricInputs
 from vaebench.stages.base import Context, Estimate, Stage, require_kind
 from vaebench.stages.features import NetworkConfig
 from vaebench.tokenizers import load_tokenizer
-from vaebench.tokenizers.base import Tokenizer
+from vaebench.tokenizers.checked import Checked
 from vaebench.vision import extract, load_network
 from vaebench.vision.transforms import to_signed
 
@@ -206,12 +206,12 @@ class _Codec:
 
     def __init__(self, reference: str, train: LatentFile, config: ScoreConfig, device: str) -> None:
         self.reference, self.train, self.config, self.device = reference, train, config, device
-        self._tokenizer: Tokenizer | None = None
+        self._tokenizer: Checked | None = None
 
     @property
-    def tokenizer(self) -> Tokenizer:
+    def tokenizer(self) -> Checked:
         if self._tokenizer is None:
-            tokenizer = load_tokenizer(self.reference, device=self.device)
+            tokenizer = Checked(load_tokenizer(self.reference, device=self.device))
             wanted, found = self.train.info.tokenizer.checkpoint_hash, tokenizer.spec.checkpoint_hash
             if wanted != found:
                 raise MismatchError(

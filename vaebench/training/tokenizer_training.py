@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vaebench.core.config import Config
-from vaebench.core.errors import ConfigError, DataError
+from vaebench.core.errors import ConfigError, DataError, PluginError
 from vaebench.core.seeds import batch_indices, numpy_generator, sample_normal, seed_of, torch_generator
 from vaebench.tokenizers.base import Posterior, TrainableTokenizer
 from vaebench.tokenizers.method import (
@@ -150,6 +150,7 @@ def train_tokenizer(
         DataError: no images, of a size that f does not divide, or with labels that the objective does not know.
         MissingWeights: LPIPS is asked for and its backbone is not on the disk.
         NumericalError: see `run_loop`.
+        PluginError: the objective gives something else than `ObjectiveOutput`.
     """
     check_batch(config.batch_size, accelerator.num_processes, config.accumulation)
     training = _TokenizerTraining(method, tokenizer, images, features, teacher, config, accelerator)
@@ -178,6 +179,7 @@ class _TokenizerTraining:
         accelerator: Accelerator,
     ) -> None:
         self.config, self.accelerator, self.tokenizer = config, accelerator, tokenizer
+        self.method = method.name
         self.data = images
         self.features = features if method.needs_teacher else None
         if method.needs_teacher and (features is None or teacher is None):
@@ -311,6 +313,11 @@ class _TokenizerTraining:
                 )
             )
         if output is not None:
+            if not isinstance(output, ObjectiveOutput):
+                raise PluginError(
+                    f"The objective of method '{self.method}' gives a {type(output).__name__}.",
+                    "Return ObjectiveOutput(loss, weight, logs).",
+                )
             total = total + output.weight * output.loss
             logs["loss_objective"] = output.loss
             weight = output.weight

@@ -325,3 +325,24 @@ def test_published_normalisation_that_does_not_fit_is_a_warning(kit, split, tmp_
         warnings.simplefilter("error")
         extract_latents(kit.Tokenizer(10, right), split, tmp_path / "b.h5", data_info=kit.info())
     assert LatentFile(tmp_path / "b.h5").normalisation("tokenizer") == right
+
+
+def test_a_plain_tensor_is_no_posterior(kit, split, path):
+    class Plain(kit.Tokenizer):
+        def encode(self, images: torch.Tensor) -> torch.Tensor:
+            return super().encode(images).mean
+
+    with pytest.raises(DataError, match=r"'blocks' encodes to a Tensor, no Posterior.*vaebench tokenizers check"):
+        extract_latents(Plain(), split, path, data_info=kit.info())
+    assert not path.exists()
+
+
+def test_half_precision_is_taken(kit, tokenizer, split, tmp_path):
+    class Half(kit.Tokenizer):
+        def encode(self, images: torch.Tensor) -> Posterior:
+            posterior = super().encode(images)
+            return Posterior(posterior.mean.half(), posterior.std.half())
+
+    single = extract_latents(tokenizer, split, tmp_path / "single.h5", data_info=kit.info())
+    half = extract_latents(Half(), split, tmp_path / "half.h5", data_info=kit.info())
+    assert np.array_equal(half.mean(), single.mean().astype(np.float16).astype(np.float32))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from vaebench.core.errors import ConfigError, DataError
+from vaebench.core.errors import ConfigError, DataError, PluginError
 from vaebench.core.seeds import sample_uniform, torch_generator
 from vaebench.tokenizers import TOKENIZERS, load_method, load_tokenizer
 from vaebench.tokenizers.base import LatentNormalisation, Posterior, TrainableTokenizer
@@ -458,3 +458,18 @@ def test_two_thousand_steps_survive_three_kills_bit_for_bit(tmp_path):
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert (tmp_path / "one" / "metrics.jsonl").read_bytes() == (tmp_path / "pieces" / "metrics.jsonl").read_bytes()
+
+
+def test_an_objective_that_gives_a_plain_loss_is_told_what_to_give(tmp_path):
+    class Loss(Objective):
+        def forward(self, inputs):
+            return inputs.latents.square().mean()
+
+    class Careless(Plain):
+        name = "careless"
+
+        def objective(self, latent_channels, latent_grid, teacher, generator):
+            return Loss()
+
+    with pytest.raises(PluginError, match=r"method 'careless' gives a Tensor\. Return ObjectiveOutput\(loss"):
+        train(tmp_path, method=Careless())
