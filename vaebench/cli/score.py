@@ -54,7 +54,7 @@ def score(
         _list()
         return
     from vaebench import api
-    from vaebench.core.errors import ConfigError
+    from vaebench.core.errors import ConfigError, DataError
     from vaebench.core.files import read_json
 
     if latents is None:
@@ -78,6 +78,8 @@ def score(
     opt.show_scores(found, details, beside)
     for name, why in read_json(folder / "notes.json")["not_available"].items():
         print(f"{name}: not available: {why}")
+    if not found:
+        raise DataError(f"None of these scores can be had of '{latents}'.", "What is said of each tells why.")
     if not beside:
         opt.say("What would latents score that nobody trained? --controls tells.")
     opt.say(str(folder))

@@ -10,7 +10,7 @@ import vaebench
 from vaebench.api import score_inputs
 from vaebench.cli.app import app
 from vaebench.core.errors import MismatchError
-from vaebench.core.scores import read_scores
+from vaebench.core.scores import Score, read_scores
 from vaebench.metrics import METRICS
 from vaebench.stages.base import Context
 from vaebench.stages.score import ScoreConfig, metric_inputs
@@ -119,13 +119,24 @@ def test_the_folder_one_is_in_has_a_name(given, tmp_path, monkeypatch):
     def score(latents, output_dir, **_):
         output_dir.mkdir()
         (output_dir / "notes.json").write_text('{"not_available": {}}')
-        return []
+        return [Score(metric="lnc", value=0.5, n=9, direction="higher", protocol={})]
 
     monkeypatch.setattr("vaebench.api.score", score)
     monkeypatch.setattr("vaebench.api.score_controls", lambda *_, **__: {})
     result = run("score", given.format(folder))
     assert result.exit_code == 0, result.output
     assert (tmp_path / "latents-scores" / "notes.json").is_file()
+
+
+def test_no_score_at_all_is_a_failure(tmp_path, monkeypatch):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "notes.json").write_text('{"not_available": {"srss": "needs masks"}}')
+    monkeypatch.setattr("vaebench.api.score", lambda *_, **__: [])
+    monkeypatch.setattr("vaebench.api.score_controls", lambda *_, **__: {})
+    result = run("score", tmp_path, "--metrics", "srss", "--output-dir", tmp_path / "s")
+    assert result.exit_code == 2
+    assert "srss: not available: needs masks" in result.output
+    assert "None of these scores can be had" in result.output
 
 
 def test_no_latents_is_said():
