@@ -10,6 +10,9 @@ Every draw is a function of (seed, step, row of the batch): a run can be cut any
 of processes or accumulation steps.
 """
 
+import importlib.util
+import os
+import shutil
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +27,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vaebench.core.config import Config
-from vaebench.core.errors import ConfigError, DataError
+from vaebench.core.errors import ConfigError, DataError, MissingDependency
 from vaebench.core.seeds import batch_indices, numpy_generator, sample_normal, torch_generator
 from vaebench.generation.checkpoint import SiTCard, TrainedSiT, write_card
 from vaebench.generation.interpolants import INTERPOLANTS, InterpolantName
@@ -71,6 +74,9 @@ class SiTTrainingConfig(LoopConfig):
         sample_posterior: draw z = mean + std eps at every step; else take the means.
         cosine_weight: factor of LightningDiT's second loss, mean(1 - cos(v, target)) over the channels of a position.
         repa: alignment with a teacher.
+        compile: have torch.compile fuse the network's forward and backward; equal up to rounding. It needs a C++
+            compiler, on a GPU Triton, and half a minute at first: `tests/benchmarks/compiled.py` tells from how many
+            steps on it pays.
     """
 
     steps: int = Field(default=1000, gt=0)
@@ -90,6 +96,8 @@ class SiTTrainingConfig(LoopConfig):
     sample_posterior: bool = True
     cosine_weight: float = Field(default=0.0, ge=0)
     repa: RepaConfig = RepaConfig()
+    # Not dumped at its default, so that SiTs from before it existed keep their identity.
+    compile: bool = Field(default=False, exclude_if=lambda value: value is False)
 
     def shape(self, in_channels: int, grid: tuple[int, int], num_classes: int) -> SiTConfig:
         """The network for such latents and classes, tapped where REPA aligns it.
@@ -170,6 +178,21 @@ def make_optimizer(
     parameters = list(parameters)
     fused = parameters[0].device.type in ("cpu", "cuda")
     return torch.optim.AdamW(parameters, lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=fused)
+
+
+def require_compiler(device: str) -> None:
+    """Check that torch.compile has what it needs here, before it fails in the midst of the first step.
+
+    Raises:
+        MissingDependency: it has not.
+    """
+    if device == "cuda":
+        if importlib.util.find_spec("triton") is None:
+            raise MissingDependency("torch.compile needs Triton on a GPU.", "pip install triton, or set compile=false.")
+    elif not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        raise MissingDependency(
+            "torch.compile needs a C++ compiler.", "Install g++ (Debian: apt-get install g++), or set compile=false."
+        )
 
 
 def train_sit(
@@ -270,6 +293,9 @@ class _SiTTraining:
         shape = config.shape(channels, (grid[0], grid[1]), num_classes)
         device = accelerator.device
         self.network = SiT(shape, torch_generator(config.seed, "initial weights")).to(device).train()
+        if config.compile:
+            require_compiler(device.type)
+            self.network.compile()
         self.modules: dict[str, nn.Module] = {"sit": self.network}
         self.features: Features | None = None
         if repa.weight > 0:

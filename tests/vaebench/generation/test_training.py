@@ -1,13 +1,14 @@
 """Training and sampling together, on a toy of two classes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
 from vaebench.core.config import build
-from vaebench.core.errors import ConfigError, DataError, MismatchError, MissingPath
+from vaebench.core.errors import ConfigError, DataError, MismatchError, MissingDependency, MissingPath
 from vaebench.generation.checkpoint import load_sit
 from vaebench.generation.sample import SamplerConfig, choose_labels, generate_latents
 from vaebench.generation.training import ArrayLatents, SiTTrainingConfig, train_sit
@@ -58,6 +59,23 @@ def test_training_lowers_the_loss_and_learns_the_classes(trained):
     means = [float(latents[torch.from_numpy(labels == label)].mean()) for label in (0, 1)]
     assert means[0] == pytest.approx(7, abs=0.8)  # raw latents: de-normalised
     assert means[1] == pytest.approx(13, abs=0.8)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="needs a C++ compiler: apt-get install g++")
+def test_compiled_training_is_the_same_up_to_rounding(tmp_path):
+    plain, compiled = (train(tmp_path / str(flag), config=settings(compile=flag)) for flag in (False, True))
+    for name, value in plain.network.state_dict().items():
+        torch.testing.assert_close(compiled.network.state_dict()[name], value, atol=1e-4, rtol=1e-3)
+    assert not equal(plain, train(tmp_path / "other", config=settings(compile=True, seed=1)))
+    assert equal(load_sit(tmp_path / "True"), compiled)
+
+
+def test_compiling_without_a_compiler_is_told_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr("vaebench.generation.training.shutil.which", lambda name: None)
+    with pytest.raises(MissingDependency, match=r"C\+\+ compiler.*compile=false"):
+        train(tmp_path, config=settings(compile=True))
+    assert "compile" not in settings().model_dump()
 
 
 def test_snapshots_and_loading(trained):
