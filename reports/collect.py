@@ -13,7 +13,7 @@ import pandas as pd
 from reports.names import BUDGET_KEYS, budget_label
 from vaebench.core.errors import DataError, MissingPath, UnknownName, suggest
 from vaebench.core.files import read_json
-from vaebench.core.scores import Score, read_scores
+from vaebench.core.scores import Score, left_out, read_scores
 from vaebench.tokenizers.controls import CONTROLS
 
 INDEX, RECORD, SCORES, NOTES, CURVES = "index.json", "stage.json", "scores.json", "notes.json", "metrics.jsonl"
@@ -234,7 +234,7 @@ def collect(folders: Sequence[Path | str]) -> Results:
             except (DataError, TypeError, ValueError) as error:
                 problems.append(f"{study.name}: the scores of stage {stage.id} cannot be read: {error}")
                 continue
-            for name, why in {**_not_available(stage), **_left_out(scores)}.items():
+            for name, why in {**_not_available(stage), **_not_probed(scores)}.items():
                 label = labels.get((study.name, stage.tokenizer), stage.tokenizer)
                 tokenizers = unavailable.setdefault((name, why), [])
                 tokenizers += [] if label in tokenizers else [label]
@@ -290,10 +290,8 @@ def _not_available(stage: Stage) -> dict[str, str]:
     return {str(name): str(why) for name, why in found.items()} if isinstance(found, dict) else {}
 
 
-def _left_out(scores: Sequence[Score]) -> dict[str, str]:
-    """Attributes that no probe of these scores was fitted to, and why."""
-    details = (score.detail.get("excluded") for score in scores if score.metric.startswith("probe_"))
-    return {f"probe of '{name}'": f"it {why}" for detail in details for name, why in (detail or {}).items()}
+def _not_probed(scores: Sequence[Score]) -> dict[str, str]:
+    return {f"probe of '{name}'": f"it {why}" for name, why in left_out(scores).items()}
 
 
 def _stage(folder: Path, entry: Mapping[str, Any]) -> Stage:

@@ -43,7 +43,8 @@ def diagnose() -> list[Check]:
 
 
 def _versions() -> Iterator[Check]:
-    from vaebench.stages.base import PACKAGES, machine
+    from vaebench.stages.base import PACKAGES
+    from vaebench.stages.machine import machine
 
     about = machine()
     yield Check("versions", "python", "ok", f"{about['python']} on {about['platform']}")
@@ -54,7 +55,7 @@ def _versions() -> Iterator[Check]:
 def _devices() -> Iterator[Check]:
     import torch
 
-    from vaebench.stages.base import machine
+    from vaebench.stages.machine import machine
 
     about = machine()
     threads = torch.get_num_threads()

@@ -12,17 +12,19 @@ A test renders the front page's table anew, and finds every other number with an
 import argparse
 import io
 import shutil
+import sys
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
+
+sys.path.insert(0, str(Path(__file__).parent))  # also where it is not run as a script
+
+from front import fill
 
 from reports.names import metric_name
 
 HERE = Path(__file__).parent
-FRONT = HERE.parents[1] / "README.md"
 BEGIN, END = "<!-- results of the quickstart -->", "<!-- end of the results -->"
 VIEW, SHRUNK = (1120, 1500), 0.75
 """Pixels of one view of the report as the page counts them, and how many of the picture's stand for one."""
@@ -76,6 +78,9 @@ def collect(name: str, run: Path) -> None:
 
 def picture(page: Path, path: Path) -> None:
     """Views of a report side by side: its top, and from its reconstructions on."""
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
     options = webdriver.ChromeOptions()
     for argument in ("--headless=new", "--no-sandbox", "--hide-scrollbars"):
         options.add_argument(argument)
@@ -95,7 +100,7 @@ def picture(page: Path, path: Path) -> None:
     joined = Image.new("RGB", (2 * width, height))
     for place, view in enumerate(views):
         joined.paste(view, (place * width, 0))
-    joined.quantize(256).save(path, optimize=True)
+    joined.save(path, optimize=True)
 
 
 def main() -> None:
@@ -106,11 +111,7 @@ def main() -> None:
     if given.collect:
         collect(given.collect[0], Path(given.collect[1]))
         return
-    before, begin, rest = FRONT.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        parser.error(f"{FRONT} has no place for the results: {BEGIN} and {END}")
-    FRONT.write_text(f"{before}{BEGIN}\n{table(HERE / 'quickstart')}\n{END}{after}")
+    fill(BEGIN, table(HERE / "quickstart"), END)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -16,10 +17,12 @@ WITH_INTERVAL = re.compile(rf"({NUMBER})\s+\[({NUMBER}),\s+({NUMBER})\]")
 
 @pytest.fixture(scope="module")
 def evidence():
+    path = list(sys.path)
     spec = importlib.util.spec_from_file_location("quickstart_evidence", EVIDENCE / "quickstart.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module
+    yield module
+    sys.path[:] = path
 
 
 def results(page: str) -> str:

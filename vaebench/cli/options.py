@@ -113,6 +113,8 @@ def show_scores(scores: list[Any], details: bool = False, beside: dict[str, list
     from rich.console import Console
     from rich.table import Table
 
+    from vaebench.core.scores import left_out
+
     table = Table(box=None, pad_edge=False)
     others = {name: {_name(score): score for score in part} for name, part in (beside or {}).items()}
     for column in ("score", "value", "interval", "n", "baseline", *others):
@@ -134,14 +136,8 @@ def show_scores(scores: list[Any], details: bool = False, beside: dict[str, list
         )
     # Beyond a terminal nothing may be cut off.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
-    for name, why in _left_out(scores).items():
-        say(f"Attribute '{name}' is left out of the means of {scores[0].metric.partition('_')[0]}s: it {why}.")
-
-
-def _left_out(scores: list[Any]) -> dict[str, str]:
-    """Attributes that the means of probes leave out, and why."""
-    details = (score.detail.get("excluded") for score in scores if score.metric.startswith("probe_"))
-    return {name: why for detail in details for name, why in (detail or {}).items()}
+    for name, why in left_out(scores).items():
+        say(f"Attribute '{name}' is left out of the means of probes: it {why}.")
 
 
 def _name(score: Any) -> str:

@@ -254,8 +254,9 @@ def status(
     """
     from vaebench.cli.status import print_status, watch_status
 
-    root, index = _existing(study, output_dir, config, _overrides(override, seed))
-    if _differs(study, config, _overrides(override, seed), index):
+    overrides = _overrides(override, seed)
+    root, index = _existing(study, output_dir, config, overrides)
+    if _differs(study, config, overrides, index):
         opt.say(
             f"'{study}' is not what was run in '{root}' last (it was changed, or the code of its stages was): this is "
             "the state of that run. `vaebench study run` makes anew what the change concerns."

@@ -1,6 +1,6 @@
 """A score: a number that says what it measures, how sure it is, and by which protocol it was obtained."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -45,6 +45,12 @@ class Score(Config):
     def of_variant(self, variant: str) -> "Score":
         """This score, told from others of its name by a variant; itself where there is none."""
         return self.model_copy(update={"detail": {**self.detail, "variant": variant}}) if variant else self
+
+
+def left_out(scores: Iterable[Score]) -> dict[str, str]:
+    """Attributes that the probes among these scores leave out of their means, and why, in words that follow 'it'."""
+    details = (score.detail.get("excluded") for score in scores if score.metric.startswith("probe_"))
+    return {name: why for detail in details for name, why in (detail or {}).items()}
 
 
 def write_scores(path: Path | str, scores: Sequence[Score]) -> None:

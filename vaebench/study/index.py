@@ -112,7 +112,8 @@ class Index:
 
     def write(self) -> None:
         """Write both files as things stand."""
-        from vaebench.stages.base import completed, machine, versions
+        from vaebench.stages.base import completed, versions
+        from vaebench.stages.machine import machine
 
         if not self._head:
             with atomic_write(self._root / "study.yaml") as temporary:

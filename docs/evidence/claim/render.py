@@ -17,8 +17,10 @@ from pathlib import Path
 import jinja2
 import pandas as pd
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))  # also where it is not run as a script
 
+from front import fill
 from study_figures import forest_figure, main_figure, write_figure
 from study_tables import CLAIMED, HERE, KEEP, OWN, PER_SEED, REAL, Study, named, text
 
@@ -27,7 +29,6 @@ from vaebench.study.index import read_index
 from vaebench.study.slim import slim
 
 PAGES = ("README.md", "tables.md")
-FRONT = HERE.parents[2] / "README.md"
 BEGIN, END = "<!-- finding of the claim's study -->", "<!-- end of the finding -->"
 DRAWN = "avatars"
 """The study that has figures."""
@@ -109,11 +110,7 @@ def main() -> None:
     write_figure(forest_figure(made[DRAWN]), f"{DRAWN}-scores")
     for page in PAGES:
         (HERE / page).write_text(render(page, made))
-    before, begin, rest = FRONT.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        parser.error(f"{FRONT} has no place for the finding: {BEGIN} and {END}")
-    FRONT.write_text(f"{before}{BEGIN}\n{sentence(made)}.\n{END}{after}")
+    fill(BEGIN, f"{sentence(made)}.", END)
 
 
 if __name__ == "__main__":
